@@ -1,0 +1,80 @@
+"""`Domain`: one environment family as data and a few pure functions, shared by its dream and its real wrapper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Protocol, runtime_checkable
+
+from dreamgym_env.types import Prediction, StepContext, Task, Transition
+
+
+@dataclass(frozen=True)
+class Action:
+    """A parsed action: `name` of the grammar's verb, `argument` as it is spelled on the page, and its plain `text`."""
+
+    name: str
+    argument: str
+    text: str
+
+
+@runtime_checkable
+class Domain(Protocol):
+    """What the core needs to know of a world. All methods are pure functions of their arguments."""
+
+    name: str
+    """Short id, as in `Task.domain` ("webshop")."""
+    agent_instruction: str
+    """System message of the LLM agent: role, action grammar, answer format."""
+    experience_instruction: str
+    """System message of the experience model: what it simulates and the answer format."""
+    horizon: int
+    """Steps after which an episode is truncated."""
+
+    def parse_action(self, state: str, action: str) -> Action | None:
+        """The action in canonical spelling, or None when the grammar does not know it. It may still be impossible."""
+        ...
+
+    def is_possible(self, state: str, action: Action) -> bool:
+        """Whether this state offers this action. What is impossible never reaches the experience model."""
+        ...
+
+    def impossible_response(self, state: str, action: str) -> str:
+        """The state that the real environment returns for an impossible action."""
+        ...
+
+    def available_actions(self, state: str, history: tuple[Transition, ...]) -> list[str]:
+        """The actions that the state offers; free text is shown by a placeholder (`search[<keywords>]`)."""
+        ...
+
+    def recall(self, context: StepContext) -> list[str]:
+        """Earlier lines of this very episode that the action refers to, most relevant first; may be empty."""
+        ...
+
+    def contradiction(self, context: StepContext, prediction: Prediction) -> str | None:
+        """Why the prediction cannot be true given what this episode has already said, or None."""
+        ...
+
+    def task_problem(self, task: Task) -> str | None:
+        """Why a generated task is not one of this domain (wrong form, no stated condition), or None."""
+        ...
+
+
+DOMAINS = {"webshop": "dreamgym_env.domains.webshop:WEBSHOP"}
+"""Name to `module:attribute` of every bundled domain."""
+
+
+def load_domain(name: str) -> Domain:
+    """The domain called `name`, or the one at `package.module:attribute`.
+
+    Raises:
+        ValueError: the name is neither a bundled domain nor an import path.
+    """
+    path = DOMAINS.get(name, name)
+    module, _, attribute = path.partition(":")
+    if not attribute:
+        raise ValueError(f"`domain` must be one of {sorted(DOMAINS)} or 'package.module:ATTRIBUTE', got {name!r}")
+    domain = getattr(import_module(module), attribute)
+    if not isinstance(domain, Domain):
+        raise ValueError(f"{path} must be a Domain, got {type(domain).__name__}")
+    return domain

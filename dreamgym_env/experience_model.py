@@ -1,0 +1,157 @@
+"""The experience model M_exp (Eq. 4, arXiv:2511.03773): retrieve, prompt, complete, parse, for a batch of contexts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from dreamgym_env.domain import Domain
+from dreamgym_env.parsing import parse_prediction
+from dreamgym_env.prompts import demonstrations_of, experience_messages, retry_message, user_turn
+from dreamgym_env.types import (
+    Completion,
+    Demonstration,
+    LanguageModel,
+    Message,
+    ParseError,
+    Prediction,
+    Sampling,
+    StepContext,
+)
+
+
+class Retriever(Protocol):
+    """What the experience model needs of a replay buffer."""
+
+    def retrieve(self, contexts: Sequence[StepContext], k: int) -> list[list[Demonstration]]:
+        """The top-k demonstrations of each context, most similar first."""
+        ...
+
+
+@dataclass(frozen=True)
+class ExperienceConfig:
+    """How predictions are made."""
+
+    top_k: int = 3
+    """Demonstrations in each prompt, >= 0."""
+    temperature: float = 0.7
+    """Sampling temperature of the first attempt, >= 0."""
+    max_tokens: int = 1024
+    """Longest answer, in tokens."""
+    attempts: int = 3
+    """Completions drawn for a step before it is given up, >= 1."""
+    use_rules: bool = True
+    """Whether the domain answers impossible actions itself (applied by the environment)."""
+    use_recall: bool = True
+    """Whether the lines that the action refers to are put beside it."""
+    use_contradictions: bool = True
+    """Whether predictions that deny what the episode has said are drawn again."""
+    explain_retries: bool = False
+    """Whether a refused answer and the reason stay in the prompt of the next attempt; for models that read advice."""
+
+    def __post_init__(self) -> None:
+        if self.top_k < 0:
+            raise ValueError(f"`top_k` must be >= 0, got {self.top_k}")
+        if self.attempts < 1:
+            raise ValueError(f"`attempts` must be >= 1, got {self.attempts}")
+        if self.temperature < 0:
+            raise ValueError(f"`temperature` must be >= 0, got {self.temperature}")
+
+
+@dataclass
+class _Step:
+    """One context on its way through the attempts."""
+
+    context: StepContext
+    prompt: str
+    demonstrations: list[Demonstration]
+    messages: list[Message]
+    attempts: int = 0
+    result: Prediction | ParseError | None = None
+
+
+class ExperienceModel:
+    """Predicts reasoning trace, next state, reward and end for a batch of steps.
+
+    `counts` adds up, over the model's life: `completions`, `unparsed`, `contradictions`, `failed` (steps given up) and
+    `steps`.
+    """
+
+    def __init__(
+        self,
+        language_model: LanguageModel,
+        domain: Domain,
+        replay_buffer: Retriever | None = None,
+        config: ExperienceConfig | None = None,
+    ) -> None:
+        self.language_model = language_model
+        self.domain = domain
+        self.replay_buffer = replay_buffer
+        self.config = config or ExperienceConfig()
+        self.counts: Counter[str] = Counter()
+
+    def predict(self, contexts: Sequence[StepContext]) -> list[Prediction | ParseError]:
+        """One prediction for each context, in order; a step that cannot be predicted is a `ParseError` value."""
+        steps = [self._ask(context, shown) for context, shown in zip(contexts, self._retrieve(contexts), strict=True)]
+        self.counts["steps"] += len(steps)
+        for attempt in range(self.config.attempts):
+            open_steps = [step for step in steps if not isinstance(step.result, Prediction)]
+            if not open_steps:
+                break
+            self._attempt(open_steps, attempt)
+        results = [step.result for step in steps]
+        self.counts["failed"] += sum(isinstance(result, ParseError) for result in results)
+        return [result for result in results if result is not None]
+
+    def _retrieve(self, contexts: Sequence[StepContext]) -> list[list[Demonstration]]:
+        if self.replay_buffer is None or self.config.top_k == 0 or not contexts:
+            return [[] for _ in contexts]
+        return self.replay_buffer.retrieve(contexts, self.config.top_k)
+
+    def _ask(self, context: StepContext, shown: list[Demonstration]) -> _Step:
+        action = self.domain.parse_action(context.state, context.action)
+        recalled = self.domain.recall(context) if self.config.use_recall else []
+        prompt = user_turn(action.text if action else context.action, recalled, demonstrations_of(shown))
+        return _Step(context, prompt, shown, experience_messages(self.domain, context, prompt))
+
+    def _attempt(self, steps: list[_Step], attempt: int) -> None:
+        """Draws once more for every open step; later attempts are at least warm, so that they can differ."""
+        temperature = self.config.temperature if attempt == 0 else max(self.config.temperature, 0.5)
+        sampling = Sampling(temperature=temperature, max_tokens=self.config.max_tokens)
+        completions = self.language_model.complete([step.messages for step in steps], sampling)
+        self.counts["completions"] += len(completions)
+        for step, completion in zip(steps, completions, strict=True):
+            step.attempts += 1
+            step.result = self._read(step, completion)
+            if isinstance(step.result, ParseError) and self.config.explain_retries and completion.text:
+                step.messages += [{"role": "assistant", "content": completion.text}, retry_message(step.result.reason)]
+
+    def _read(self, step: _Step, completion: Completion) -> Prediction | ParseError:
+        if completion.finish_reason == "error":
+            self.counts["model_errors"] += 1
+            return ParseError(completion.error, "", step.attempts)
+        try:
+            answer = parse_prediction(completion.text)
+        except ValueError as error:
+            self.counts["unparsed"] += 1
+            return ParseError(str(error), completion.text, step.attempts)
+        prediction = Prediction(
+            answer.reasoning_trace,
+            answer.next_state,
+            answer.reward,
+            answer.terminated,
+            prompt=step.prompt,
+            demonstration_ids=tuple(shown.transition_id for shown in step.demonstrations),
+            attempts=step.attempts,
+        )
+        if self.config.use_contradictions and (reason := self.domain.contradiction(step.context, prediction)):
+            self.counts["contradictions"] += 1
+            return ParseError(reason, completion.text, step.attempts)
+        return prediction
+
+    def with_config(self, **changes: object) -> ExperienceModel:
+        """The same model under another configuration (for ablations); counters start at zero."""
+        config = replace(self.config, **changes)  # type: ignore[arg-type]
+        return ExperienceModel(self.language_model, self.domain, self.replay_buffer, config)

@@ -1,0 +1,191 @@
+"""The LLM agent: its append-only chat as token ids, its answer format, and the rollout that remembers both.
+
+An episode is one chat: the system message and the task with the first state, the agent's response, the next state,
+its response, ... Every token is made once, by the tokenizer (what the environment says) or by the sampler (what the
+agent says), and is never decoded and encoded again, so that training sees what was sampled.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dreamgym_env.types import Message, ModelError, Task, Trajectory
+
+_ACTION = re.compile(r"<action>(.*?)</action>", re.DOTALL)
+_TAG = re.compile(r"</?(?:action|think)>")
+_PROBE = "zqxprobe"
+_THINKING = f"<think>\n{_PROBE} thought\n</think>\n\n"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One exchange: the ids that came in since the last response, the sampled ids and their log-probabilities.
+
+    `response_logprobs` are natural logs at the sampling temperature, one per response id (or empty for
+    demonstrations, which nobody sampled). `trained` is False where the response shall not be learned from.
+    """
+
+    prompt_ids: tuple[int, ...]
+    response_ids: tuple[int, ...]
+    response_logprobs: tuple[float, ...] = ()
+    valid: bool = True
+    possible: bool = True
+    trained: bool = True
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A trajectory with its tokens. `reward` is the outcome reward, summed over the steps.
+
+    `context_overflow` tells that the episode ended because the next turn did not fit into the context.
+    """
+
+    trajectory: Trajectory
+    turns: tuple[Turn, ...]
+    context_overflow: bool = False
+
+    @property
+    def reward(self) -> float:
+        return sum(transition.reward for transition in self.trajectory.transitions)
+
+    @property
+    def token_ids(self) -> list[int]:
+        """The whole episode, (T,)."""
+        return [token for turn in self.turns for token in (*turn.prompt_ids, *turn.response_ids)]
+
+    @property
+    def response_mask(self) -> list[bool]:
+        """True where the agent wrote the token and may learn from it, (T,)."""
+        return self.per_token([float(turn.trained) for turn in self.turns], 0.0, bool)
+
+    @property
+    def logprobs(self) -> list[float]:
+        """The sampler's log-probability of each response token, 0.0 elsewhere, (T,)."""
+        values: list[float] = []
+        for turn in self.turns:
+            values += [0.0] * len(turn.prompt_ids)
+            values += turn.response_logprobs or [0.0] * len(turn.response_ids)
+        return values
+
+    @property
+    def response_tokens(self) -> int:
+        return sum(len(turn.response_ids) for turn in self.turns)
+
+    @property
+    def invalid_actions(self) -> int:
+        """Responses from which no action of the grammar could be read."""
+        return sum(not turn.valid for turn in self.turns)
+
+    @property
+    def impossible_actions(self) -> int:
+        """Actions of the grammar that the state did not offer."""
+        return sum(turn.valid and not turn.possible for turn in self.turns)
+
+    def per_token(self, values: Sequence[float], elsewhere: float, kind: Any = float) -> list[Any]:
+        """One value per turn spread over its response tokens, `elsewhere` on the others, (T,)."""
+        spread: list[Any] = []
+        for turn, value in zip(self.turns, values, strict=True):
+            spread += [kind(elsewhere)] * len(turn.prompt_ids) + [kind(value)] * len(turn.response_ids)
+        return spread
+
+
+def opening_message(task: Task, state: str) -> str:
+    """The first user turn: the task, then the state in which the episode starts."""
+    return f"Task: {task.instruction}\n\n{state}"
+
+
+def read_action(response: str) -> str:
+    """The action that a response names, "" when it names none.
+
+    The last `<action>...</action>` counts; without one, the last non-empty line outside `<think>...</think>`.
+    An `<action>` or `<think>` that is never closed names nothing: the response was cut off.
+    """
+    answer = response.rpartition("</think>")[2]
+    tagged = _ACTION.findall(answer)
+    if tagged:
+        return str(tagged[-1]).strip()
+    if _TAG.search(answer):
+        return ""
+    lines = [line.strip() for line in answer.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+def write_response(action: str, thought: str = "") -> str:
+    """The canonical response for an action; `read_action` reads it back. `thought` is left out where it is empty."""
+    thinking = f"<think>{thought}</think>\n" if thought else ""
+    return f"{thinking}<action>{action}</action>"
+
+
+class AgentChat:
+    """Turns what the environment says into token ids, each only once, for any append-only chat template.
+
+    Args:
+        tokenizer: a `transformers` tokenizer with a chat template.
+        instruction: the system message (`Domain.agent_instruction`); put before the first user turn where the
+            template knows no system role.
+
+    Raises:
+        ModelError: the tokenizer has no chat template, or its template rewrites earlier turns (drops earlier
+            `<think>` blocks, for example), so that a growing chat would not be one growing sequence.
+    """
+
+    def __init__(self, tokenizer: Any, instruction: str) -> None:
+        self.tokenizer, self.instruction = tokenizer, instruction
+        if not getattr(tokenizer, "chat_template", None):
+            raise ModelError("the policy's tokenizer must have a chat template, got none; set `chat_template`")
+        self._system_role = self._has_system_role()
+        self._check_append_only()
+
+    def first_ids(self, task: Task, state: str) -> tuple[int, ...]:
+        """Ids of everything before the first response."""
+        return self._encode(self._render(self._head(opening_message(task, state))))
+
+    def next_ids(self, state: str, last_response_id: int | None) -> tuple[int, ...]:
+        """Ids between a response and the next one. An end-of-turn token that the response already holds is left out."""
+        ids = self._encode(self._between(state))
+        return ids[1:] if ids and ids[0] == last_response_id else ids
+
+    def response_ids(self, text: str) -> tuple[int, ...]:
+        """Ids of a response that nobody sampled (a demonstration), its end-of-turn token included."""
+        return (*self._encode(text), self._encode(self._between(""))[0])
+
+    def _head(self, user: str) -> list[Message]:
+        if self._system_role:
+            return [{"role": "system", "content": self.instruction}, {"role": "user", "content": user}]
+        return [{"role": "user", "content": f"{self.instruction}\n\n{user}"}]
+
+    def _between(self, user: str) -> str:
+        """The text from the end of an assistant's content to where the next response starts."""
+        chat: list[Message] = [*self._head(_PROBE), {"role": "assistant", "content": _PROBE}]
+        return self._render([*chat, {"role": "user", "content": user}]).partition(_PROBE)[2].partition(_PROBE)[2]
+
+    def _render(self, chat: list[Message]) -> str:
+        return str(self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
+
+    def _encode(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def _has_system_role(self) -> bool:
+        from jinja2 import TemplateError
+
+        try:
+            text = self._render([{"role": "system", "content": _PROBE}, {"role": "user", "content": "x"}])
+        except TemplateError:
+            return False
+        return _PROBE in text
+
+    def _check_append_only(self) -> None:
+        head = self._head("x")
+        start = self._render(head)
+        for response in (_PROBE, _THINKING + _PROBE):
+            grown = self._render([*head, {"role": "assistant", "content": response}, {"role": "user", "content": "y"}])
+            if not grown.startswith(start + response):
+                what = "its `<think>` block" if response != _PROBE else "its beginning"
+                raise ModelError(
+                    f"the chat template must be append-only, but it changes an earlier response ({what}): expected "
+                    f"{start + response!r} to stay a prefix, got {grown!r}; set `chat_template` to a template that "
+                    "keeps every turn whole"
+                )
