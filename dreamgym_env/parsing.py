@@ -12,7 +12,6 @@ _ANSWER = re.compile(
     r"<outcome>\s*(?P<outcome>\w+)\s*</outcome>\s*$",
     re.DOTALL,
 )
-_TASK = re.compile(r"<task>\s*(.*?)\s*</task>", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -41,18 +40,6 @@ def parse_prediction(text: str) -> Answer:
         raise ValueError("<state> holds another tag")
     reasoning = (match["reasoning"] or "").strip()
     return Answer(reasoning, match["state"], float(verdict == SUCCESS), verdict != CONTINUE)
-
-
-def parse_task(text: str) -> str:
-    """The instruction in `<task>...</task>`.
-
-    Raises:
-        ValueError: there is no such tag or it is empty.
-    """
-    match = _TASK.search(text)
-    if not match or not match[1]:
-        raise ValueError(f"expected <task>instruction</task>, got {_shorten(text)!r}")
-    return " ".join(match[1].split())
 
 
 def _shorten(text: str, length: int = 120) -> str:

@@ -54,7 +54,7 @@ def outcome(reward: float, terminated: bool) -> str:
 def answer(reasoning_trace: str, next_state: str, reward: float, terminated: bool) -> str:
     """The canonical completion; `parsing.parse_prediction` reads it back."""
     reasoning = f"<reasoning>{reasoning_trace}</reasoning>\n" if reasoning_trace else ""
-    return f"{reasoning}<state>{next_state}</state>\n<outcome>{outcome(reward, terminated)}</outcome>"
+    return f"{reasoning}<state>\n{next_state}\n</state>\n<outcome>{outcome(reward, terminated)}</outcome>"
 
 
 def experience_messages(domain: Domain, context: StepContext, prompt: str) -> list[Message]:

@@ -244,6 +244,33 @@ class WebShopDomain:
         changed = [row.asin for row in page.rows if seen.get(row.asin, row) != row]
         return f"{changed[0]} had another title or price before" if changed else None
 
+    def kind(self, context: StepContext) -> str:
+        """What sort of step it is, for measures: search, open item, choose option, sub-page, move or buy."""
+        action = self.parse_action(context.state, context.action)
+        page = page_of(context.state)
+        if action is None or action.name == "search":
+            return "search" if action else "unread"
+        if action.argument == BUY:
+            return "buy"
+        if action.argument in SUB_PAGES:
+            return "sub-page"
+        if action.argument in (BACK, NEXT, PREV):
+            return "move"
+        return "open item" if isinstance(page, ResultsPage) else "choose option"
+
+    def compare(self, context: StepContext, step: Transition, predicted: str) -> list[tuple[str, bool]]:
+        """Whether a predicted item page keeps the clicked result's title and price, and shows the choices made."""
+        truth, page = page_of(step.next_state), page_of(predicted)
+        if not isinstance(truth, ItemPage) or not step.possible:
+            return []
+        shown = isinstance(page, ItemPage)
+        found = [("item title and price", shown and (page.title, page.price) == (truth.title, truth.price))]
+        if truth.chosen:
+            found.append(("chosen options", shown and page.chosen == truth.chosen))
+        if self.kind(context) == "open item":
+            found.append(("offered options", shown and page.options == truth.options))
+        return found
+
     def task_problem(self, task: Task) -> str | None:
         text = task.instruction.strip()
         if not text or "\n" in text or len(text) > 400:
