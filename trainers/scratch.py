@@ -1,0 +1,212 @@
+"""Small models from scratch: a tokenizer fitted to a corpus, an LFM2 of a few million parameters, vocabulary grafts.
+
+Words, not sub-words: a name that is one token can be looked up and copied in one step, which is what small experience
+models fail at (`docs/experience_model.md`). Frequent lines become single tokens too, so that a templated page costs
+little. What was never seen falls back to characters and bytes, so every text can be encoded and decoded back.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import Lfm2ForCausalLM, PreTrainedTokenizerFast
+
+PAD, END = "<|pad|>", "<|end|>"
+ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
+TAGS = tuple(
+    f"<{slash}{name}>" for name in ("reasoning", "state", "outcome", "think", "action", "task") for slash in ("", "/")
+)
+JOINTS = ("</reasoning>\n<state>", "\n</state>\n<outcome>")
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>' }}"
+    "{% if message['role'] == 'assistant' %}{% generation %}{{ message['content'] + '<|end|>' }}{% endgeneration %}"
+    "{% else %}{{ message['content'] + '<|end|>' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+# A line's first word and a bracket's first word get a blank, so that a name has one spelling everywhere.
+_WORD = r" ?[\w$&%+*/#'’-]+(?:\.\w+)*"
+PIECE = re.compile(rf"\n \[|\n|\] \[| ?\[|{_WORD}| ?[^\w\s]|\s")
+_RARE = -30.0
+
+
+def spaced(text: str) -> str:
+    """The text as the tokenizer sees it: a blank after each new line and each opening bracket."""
+    return text.replace("\n", "\n ").replace("[", "[ ")
+
+
+def _splitter(tokens: Iterable[str]) -> re.Pattern[str]:
+    return re.compile("|".join(map(re.escape, tokens)))
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a tokenizer is made of, most frequent first: `pieces` (words, punctuation) with counts, and whole `lines`,
+    with the new line in front of those that do not begin a turn."""
+
+    lines: tuple[str, ...]
+    pieces: tuple[tuple[str, int], ...]
+
+
+def fit_vocabulary(
+    texts: Iterable[str], max_size: int = 8000, min_count: int = 2, line_share: float = 0.2
+) -> Vocabulary:
+    """Counts lines and words of a corpus.
+
+    Args:
+        max_size: most words kept.
+        min_count: a word seen less often is spelled in characters.
+        line_share: a line of at least two words becomes one token if it stands in this share of the texts.
+    """
+    words: Counter[str] = Counter()
+    lines: Counter[str] = Counter()
+    total = 0
+    turns, tags = _splitter((*ROLES, END)), _splitter((*JOINTS, *TAGS))
+    for text in texts:
+        total += 1
+        parts = [part for turn in turns.split(text) for part in tags.split(turn)]
+        words.update(piece for part in parts for piece in PIECE.findall(spaced(part)))
+        starts = {turn.split("\n")[0] for turn in turns.split(text)}
+        lines.update({line for line in starts | set(re.findall("\n[^\n]*", text)) if " " in line and len(line) > 12})
+    whole = [line for line, count in lines.most_common(200) if count >= max(line_share * total, 2)]
+    kept = [(word, count) for word, count in words.most_common(max_size) if count >= min_count]
+    return Vocabulary(tuple(whole), tuple(kept))
+
+
+def build_tokenizer(vocabulary: Vocabulary) -> PreTrainedTokenizerFast:
+    """A fast tokenizer over the vocabulary; encoding then decoding gives every text back."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    scores = _piece_scores(vocabulary)
+    core = Tokenizer(models.Unigram(list(scores.items()), unk_id=0, byte_fallback=True))
+    core.normalizer = normalizers.Sequence([normalizers.Replace("\n", "\n "), normalizers.Replace("[", "[ ")])
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(PIECE.pattern), "isolated")
+    core.decoder = decoders.Sequence(
+        [decoders.ByteFallback(), decoders.Fuse(), decoders.Replace("[ ", "["), decoders.Replace("\n ", "\n")]
+    )
+    core.add_special_tokens([AddedToken(text, special=True) for text in (PAD, END, *ROLES)])
+    core.add_tokens([AddedToken(tag, normalized=False) for tag in (*JOINTS, *TAGS)])
+    core.add_tokens([AddedToken(line, normalized=False) for line in vocabulary.lines])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token=PAD, eos_token=END, clean_up_tokenization_spaces=False
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def _piece_scores(vocabulary: Vocabulary) -> dict[str, float]:
+    """Every piece with its log-probability; bytes and printable characters last, so that a whole word always wins."""
+    total = sum(count for _, count in vocabulary.pieces) or 1
+    scores = {"<unk>": _RARE * 2}
+    scores.update({f"<0x{code:02X}>": _RARE for code in range(256)})
+    scores.update({chr(code): _RARE for code in (10, *range(32, 127))})
+    scores.update({piece: math.log(count / total) for piece, count in vocabulary.pieces})
+    return scores
+
+
+@dataclass(frozen=True)
+class SmallConfig:
+    """Sizes of a from-scratch LFM2 (short convolutions and attention)."""
+
+    hidden_size: int = 256
+    """Width, a multiple of 64."""
+    layers: int = 6
+    """Blocks, >= 3."""
+    attention: tuple[int, ...] = (2, 4, 5)
+    """Indices of the blocks that attend; the others convolve over 3 tokens."""
+    feed_forward: int = 640
+    """Inner width of the gated feed-forward."""
+    max_positions: int = 4096
+    """Longest sequence, in tokens."""
+
+
+def build_model(config: SmallConfig, tokenizer: PreTrainedTokenizerFast) -> Lfm2ForCausalLM:
+    """A randomly initialised causal LM that `transformers` loads without custom code."""
+    from transformers import Lfm2Config, Lfm2ForCausalLM
+
+    layer_types = ["full_attention" if i in config.attention else "conv" for i in range(config.layers)]
+    heads = config.hidden_size // 64
+    return Lfm2ForCausalLM(
+        Lfm2Config(
+            vocab_size=len(tokenizer),
+            hidden_size=config.hidden_size,
+            intermediate_size=config.feed_forward,
+            num_hidden_layers=config.layers,
+            num_attention_heads=heads,
+            num_key_value_heads=max(1, heads // 2),
+            max_position_embeddings=config.max_positions,
+            layer_types=layer_types,
+            block_auto_adjust_ff_dim=False,
+            rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            tie_word_embeddings=True,
+        )
+    )
+
+
+def is_name(token: str) -> bool:
+    """Whether a piece is a word that may stand for anything: letters, or letters and digits without a decimal point."""
+    return re.fullmatch(r" [A-Za-z][\w-]*|[ ](?=\d*[A-Z])[A-Z0-9]{4,}", token) is not None
+
+
+def number_of(token: str) -> float | None:
+    """The value of a piece such as ` $24.99` or ` 40`, else None."""
+    match = re.fullmatch(r" ?\$?(\d+(?:\.\d+)?)", token)
+    return float(match[1]) if match else None
+
+
+def graft(
+    model: Lfm2ForCausalLM, old: PreTrainedTokenizerFast, new: PreTrainedTokenizerFast, seed: int = 0
+) -> dict[str, int]:
+    """Gives a trained small model another tokenizer, in place.
+
+    A piece that both know keeps its embedding; a number takes that of the nearest number the model knows; any other
+    name takes that of a random name, since the base has learned to treat names as interchangeable. Returns how many
+    pieces went each way.
+    """
+    import torch
+
+    weights = model.get_input_embeddings().weight.data
+    source, target = old.get_vocab(), new.get_vocab()
+    generator = torch.Generator().manual_seed(seed)
+    names = [index for token, index in source.items() if is_name(token) and token not in target]
+    numbers = sorted((value, index) for token, index in source.items() if (value := number_of(token)) is not None)
+    order = [names[i] for i in torch.randperm(len(names), generator=generator).tolist()] or list(source.values())
+    fresh = torch.randn(len(new), weights.shape[1], generator=generator) * weights.std()
+    ways: Counter[str] = Counter()
+    for position, (token, index) in enumerate(sorted(target.items(), key=lambda item: item[1])):
+        value = number_of(token)
+        if token in source:
+            fresh[index], way = weights[source[token]], "kept"
+        elif value is not None and numbers:
+            nearest = min(numbers, key=lambda pair: abs(pair[0] - value))
+            fresh[index], way = weights[nearest[1]], "number"
+            fresh[index] += 0.3 * weights.std() * torch.randn(weights.shape[1], generator=generator)
+        elif is_name(token):
+            fresh[index], way = weights[order[position % len(order)]], "name"
+        else:
+            way = "new"
+        ways[way] += 1
+    model.resize_token_embeddings(len(new), mean_resizing=False)
+    model.get_input_embeddings().weight.data.copy_(fresh)
+    model.config.pad_token_id, model.config.eos_token_id = new.pad_token_id, new.eos_token_id
+    return dict(ways)
+
+
+def name_classes(tokenizer: PreTrainedTokenizerFast, keep: Mapping[str, int] | frozenset[str]) -> list[list[int]]:
+    """Token ids that may be exchanged for one another (ids, capitalised, plain words), those in `keep` left out."""
+    classes: dict[str, list[int]] = {"id": [], "capital": [], "plain": []}
+    for token, index in tokenizer.get_vocab().items():
+        if is_name(token) and token not in keep:
+            word = token.strip()
+            kind = "id" if word.isupper() and len(word) >= 4 else "capital" if word[0].isupper() else "plain"
+            classes[kind].append(index)
+    return [sorted(members) for members in classes.values() if len(members) > 1]

@@ -1,0 +1,271 @@
+"""Supervised training on chats: token ids with a loss mask, batches of a token budget, one loop for every SFT here.
+
+Used by `train-base`, `train-experience` (Eq. 5, arXiv:2511.03773) and `sft`: only the assistant's tokens are learned.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dreamgym_env.types import Conversation
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Example:
+    """One conversation as `ids` int32 [T] and `weights` float32 [T]; weight 0 where the token is not learned."""
+
+    ids: np.ndarray
+    weights: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def encode_chat(tokenizer: PreTrainedTokenizerBase, conversation: Conversation) -> Example:
+    """Ids of a conversation and weight 1 for every token that an assistant turn says, its end token included.
+
+    Raises:
+        ValueError: the chat template rewrites earlier turns, so that answers cannot be located.
+    """
+    messages = [dict(message) for message in conversation]
+    if "{% generation %}" in str(tokenizer.chat_template):
+        encoded = tokenizer.apply_chat_template(
+            messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+        )
+        return Example(np.asarray(encoded["input_ids"], np.int32), np.asarray(encoded["assistant_masks"], np.float32))
+    text = str(tokenizer.apply_chat_template(messages, tokenize=False))
+    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    starts = np.asarray([start for start, _ in encoding["offset_mapping"]])
+    weights = np.zeros(len(starts), np.float32)
+    for index, message in enumerate(messages):
+        if message["role"] == "assistant":
+            before = tokenizer.apply_chat_template(messages[:index], tokenize=False, add_generation_prompt=True)
+            after = tokenizer.apply_chat_template(messages[: index + 1], tokenize=False)
+            if not (text.startswith(str(before)) and text.startswith(str(after))):
+                raise ValueError("the chat template rewrites earlier turns; give the tokenizer an append-only template")
+            weights[(starts >= len(before)) & (starts < len(after))] = 1.0
+    return Example(np.asarray(encoding["input_ids"], np.int32), weights)
+
+
+@dataclass(frozen=True)
+class SupervisedConfig:
+    """How to train."""
+
+    learning_rate: float = 1e-3
+    """Peak of AdamW's rate; warmed up, then a cosine down to 3%."""
+    batch_tokens: int = 4096
+    """Tokens of a batch, padding included."""
+    warmup_steps: int = 60
+    weight_decay: float = 0.05
+    clip: float = 1.0
+    """Largest gradient norm."""
+    bf16: bool = False
+    """Whether the forward pass runs in bfloat16 autocast; only worth it where the processor has bfloat16 units."""
+    log_every: int = 20
+    """Steps between log lines."""
+    seed: int = 0
+
+
+def batches(sequences: Sequence[Example], batch_tokens: int, rng: random.Random) -> Iterator[list[int]]:
+    """Indices of one epoch in batches of similar length, so that little is padding; shuffled by `rng`."""
+    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]) * rng.uniform(0.9, 1.1))
+    chunks: list[list[int]] = []
+    current: list[int] = []
+    longest = 0
+    for index in order:
+        longest = max(longest, len(sequences[index]))
+        if current and longest * (len(current) + 1) > batch_tokens:
+            chunks.append(current)
+            current, longest = [], len(sequences[index])
+        current.append(index)
+    if current:
+        chunks.append(current)
+    rng.shuffle(chunks)
+    yield from chunks
+
+
+def collate(rows: Sequence[Example], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Right-padded ids int64 [B, T] and weights float32 [B, T]; padding has weight 0."""
+    import torch
+
+    longest = max(len(row) for row in rows)
+    ids_BT = np.full((len(rows), longest), pad_id, np.int64)
+    weights_BT = np.zeros((len(rows), longest), np.float32)
+    for number, row in enumerate(rows):
+        ids_BT[number, : len(row)] = row.ids
+        weights_BT[number, : len(row)] = row.weights
+    return torch.from_numpy(ids_BT), torch.from_numpy(weights_BT)
+
+
+def nll_sum(
+    model: PreTrainedModel, ids_BT: torch.Tensor, weights_BT: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weighted sum of -log p(token | before) in nats, and the sum of weights; logits only where a weight is.
+
+    Right padding needs no attention mask: causal rows never look at what follows them.
+    """
+    import torch.nn.functional as F
+
+    hidden = model.model(input_ids=ids_BT[:, :-1], use_cache=False).last_hidden_state
+    wanted = weights_BT[:, 1:] > 0
+    logits = model.get_output_embeddings()(hidden[wanted]).float()
+    weights = weights_BT[:, 1:][wanted]
+    losses = F.cross_entropy(logits, ids_BT[:, 1:][wanted], reduction="none")
+    return (losses * weights).sum(), weights.sum()
+
+
+def rate(step: int, progress: float, config: SupervisedConfig) -> float:
+    """Learning rate after `step` steps at `progress` in [0, 1] of the run."""
+    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    return config.learning_rate * warm * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0))))
+
+
+class Trainer:
+    """A model, its optimiser and how far they have come; `save` and `resume` keep all of it without pickle."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: SupervisedConfig) -> None:
+        import torch
+
+        self.model, self.tokenizer, self.config = model, tokenizer, config
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), config.learning_rate, betas=(0.9, 0.95), weight_decay=config.weight_decay
+        )
+        self.steps = 0
+        self.tokens = 0
+
+    def run(
+        self,
+        supply: Callable[[int], Sequence[Example]],
+        max_tokens: int,
+        max_seconds: float | None = None,
+        on_log: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
+        """Trains until `max_tokens` (padding included) or `max_seconds`.
+
+        `supply(tokens_so_far)` gives the next pool of sequences, each used once.
+        """
+        started, rng = time.monotonic(), random.Random(self.config.seed + self.steps)
+        recent: list[float] = []
+        self.model.train()
+        while True:
+            pool = supply(self.tokens)
+            for indices in batches(pool, self.config.batch_tokens, rng):
+                elapsed = time.monotonic() - started
+                progress = max(self.tokens / max_tokens, elapsed / max_seconds if max_seconds else 0.0)
+                if progress >= 1:
+                    self.model.eval()
+                    return
+                recent.append(self._step([pool[index] for index in indices], progress))
+                if on_log and self.steps % self.config.log_every == 0:
+                    on_log(self._report(recent, elapsed, progress))
+                    recent.clear()
+
+    def _step(self, rows: Sequence[Example], progress: float) -> float:
+        import torch
+
+        ids_BT, weights_BT = collate(rows, self.tokenizer.pad_token_id)
+        device = self.model.device
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate(self.steps, progress, self.config)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.config.bf16):
+            total, weight = nll_sum(self.model, ids_BT.to(device), weights_BT.to(device))
+        loss = total / weight.clamp_min(1.0)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.steps += 1
+        self.tokens += ids_BT.numel()
+        return float(loss.detach())
+
+    def _report(self, recent: Sequence[float], elapsed: float, progress: float) -> dict[str, Any]:
+        return {
+            "step": self.steps,
+            "tokens": self.tokens,
+            "loss": sum(recent) / len(recent),
+            "tokens_per_second": round(self.tokens / max(elapsed, 1e-9)),
+            "progress": round(progress, 4),
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+        }
+
+    def save(self, folder: Path, card: dict[str, Any] | None = None) -> None:
+        """Weights, tokenizer, and `dreamgym.json` with `card`."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        if card is not None:
+            (folder / "dreamgym.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+
+
+def answer_spans(weights: np.ndarray) -> list[tuple[int, int]]:
+    """`[start, end)` of every run of learned tokens, that is, of every assistant turn."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], (weights > 0).astype(np.int8), [0]))))
+    return [(int(start), int(end)) for start, end in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def predictions(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], batch_tokens: int = 8192
+) -> Iterator[tuple[Example, np.ndarray]]:
+    """Each example with the argmax token at every position given the true tokens before it, int64 [T].
+
+    Position 0 is never predicted and holds -1.
+    """
+    import torch
+
+    model.eval()
+    for indices in batches(examples, batch_tokens, random.Random(0)):
+        rows = [examples[index] for index in indices]
+        ids_BT, _ = collate(rows, tokenizer.pad_token_id)
+        with torch.no_grad():
+            best_BT = model(input_ids=ids_BT.to(model.device), use_cache=False).logits.argmax(-1).cpu().numpy()
+        for number, row in enumerate(rows):
+            yield row, np.concatenate(([-1], best_BT[number, : len(row) - 1]))
+
+
+def exact_answers(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]
+) -> Iterator[bool]:
+    """For every assistant turn whether all its tokens are predicted, teacher-forced."""
+    for example, best in predictions(model, tokenizer, examples):
+        for start, end in answer_spans(example.weights):
+            yield bool((best[start:end] == example.ids[start:end]).all())
+
+
+@contextmanager
+def show_progress(title: str, log_file: Path | None = None) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A rich progress bar over `progress` in [0, 1]; every report also goes to a JSON-lines file."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    if log_file:
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[detail]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns) as bar:
+        task = bar.add_task(title, total=1.0, detail="")
+
+        def on_log(report: dict[str, Any]) -> None:
+            detail = f"loss {report['loss']:.4f}, {report['tokens'] / 1e6:.2f}M tokens, {report['tokens_per_second']}/s"
+            bar.update(task, completed=report["progress"], detail=detail)
+            if log_file:
+                with log_file.open("a", encoding="utf-8") as log:
+                    log.write(json.dumps(report) + "\n")
+
+        yield on_log
+        bar.update(task, completed=1.0)
