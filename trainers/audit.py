@@ -1,0 +1,290 @@
+"""`dreamgym audit`: holds a dream to account before any RL: the same policies dreamed and real, every step judged.
+
+Rolls each policy in the dream, judges every dreamed step and outcome with the world's referee, replays the dreamed
+actions in the real environment, and rolls the same policy for real. Run:
+`python -m dreamgym_env.trainers.audit --episodes 200 --policies embedded random reader`.
+Success of a dream is worth nothing without it: `docs/experience_model.md` tells what a policy learns otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+
+from dreamgym_env.loading import embedded_policy_path
+from dreamgym_env.types import Sampling, Split, StepContext, Task, Trajectory, Transition
+
+from .evaluate import choose_episodes, wilson_interval
+from .pools import EnvPool, open_pool, read_settings
+from .rollout import Collector, collect
+
+
+@dataclass(frozen=True)
+class AuditConfig:
+    """Settings of `dreamgym audit`."""
+
+    policies: tuple[str, ...] = ("embedded", "random", "reader")
+    """`embedded` (the bundled starting policy), a checkpoint folder, `random`, or `reader` (scripted, reads states)."""
+    env_id: str = "DreamGym-WebShop-v0"
+    """The dream."""
+    real_env: str = "Real-WebShop-v0"
+    """The real environment that it dreams of."""
+    episodes: int = 200
+    """Dreamed episodes of each policy, >= 1."""
+    split: Split = "train"
+    """Which tasks; a dream is audited on the tasks that it is trained on, held-out ones stay untouched."""
+    settings: tuple[str, ...] = ()
+    """Further keywords of the dream, as name=value (`use_recall=false`)."""
+    raw: bool = False
+    """Whether to audit the bare model: no rules, no recall, no contradiction check, one attempt."""
+    temperature: float = 1.0
+    """Sampling temperature of checkpoint policies, as in training."""
+    max_tokens: int = 64
+    """Longest response of a policy, in tokens."""
+    output: Path | None = None
+    """JSON file for the report."""
+    trajectories: Path | None = None
+    """JSON-lines file for the dreamed episodes."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1:
+            raise ValueError(f"`episodes` must be >= 1, got {self.episodes}")
+
+
+@dataclass(frozen=True)
+class Share:
+    """`count` of `n`, with the 95% Wilson interval of the share."""
+
+    count: int
+    n: int
+
+    @property
+    def rate(self) -> float | None:
+        return self.count / self.n if self.n else None
+
+    def __str__(self) -> str:
+        if not self.n:
+            return "-"
+        low, high = wilson_interval(self.count, self.n)
+        return f"{self.count}/{self.n} = {self.count / self.n:.3f} [{low:.3f}, {high:.3f}]"
+
+
+@dataclass(frozen=True)
+class PolicyAudit:
+    """What the audit found for one policy. Shares are over dreamed steps or episodes as their names say."""
+
+    policy: str
+    dreamed_success: Share
+    """Episodes that the dream calls a success, of those that did not break."""
+    real_success: Share
+    """The same policy on the same tasks in the real environment."""
+    confirmed: Share
+    """Dreamed successes that the referee confirms."""
+    denied: Share
+    """Purchases that the referee calls a success and the dream does not."""
+    replay_success: Share
+    """Dreamed successes whose actions, replayed for real, succeed too."""
+    replay_same_state: Share
+    """Dreamed steps whose replay shows the very same state."""
+    impossible_accepted: Share
+    """Impossible actions after which the dreamed page changed."""
+    contradictions: Share
+    """Dreamed steps that deny what the episode had said."""
+    broken: Share
+    """Episodes given up for want of a usable prediction."""
+    errors: dict[str, int] = field(default_factory=dict)
+    """Dreamed steps by kind of error, as the referee names them."""
+
+
+TARGETS = {
+    "confirmed": (">=", 0.9),
+    "denied": ("<=", 0.1),
+    "impossible_accepted": ("<=", 0.05),
+    "contradictions": ("<=", 0.01),
+}
+"""What a dream must reach before RL in it is allowed."""
+
+
+def passes(audit: PolicyAudit) -> dict[str, bool]:
+    """Each target, met or not; a share of nothing meets it."""
+    found = {}
+    for name, (sign, bound) in TARGETS.items():
+        rate = getattr(audit, name).rate
+        found[name] = rate is None or (rate >= bound if sign == ">=" else rate <= bound)
+    return found
+
+
+def audit_policy(
+    config: AuditConfig, policy: str, dream: EnvPool, real: EnvPool, env: Any
+) -> tuple[PolicyAudit, list[Trajectory]]:
+    """Dreams `config.episodes` episodes of the policy and holds them against the referee, replays and reality."""
+    tasks = choose_episodes(dream.tasks, config.episodes)
+    dreamed = roll(config, policy, dream, tasks)
+    lived = roll(config, policy, real, tasks)
+    return judge(policy, dreamed, lived, env), dreamed
+
+
+def roll(config: AuditConfig, policy: str, pool: EnvPool, tasks: Sequence[Task]) -> list[Trajectory]:
+    """One episode of each task in the pool."""
+    pool.seed(config.seed)
+    if policy in ("random", "reader"):
+        return roll_reader(1.0 if policy == "random" else 0.1, pool, tasks, config)
+    from dreamgym_env.language_model import TransformersModel
+
+    path = str(embedded_policy_path(pool.domain.name)) if policy == "embedded" else policy
+    model = TransformersModel.load(path)
+    model.seed(config.seed)
+    sampling = Sampling(temperature=config.temperature, max_tokens=config.max_tokens)
+    groups = collect(Collector(model, pool, sampling, policy=policy), tasks)
+    return [rollout.trajectory for group in groups for rollout in group]
+
+
+def roll_reader(slip: float, pool: EnvPool, tasks: Sequence[Task], config: AuditConfig) -> list[Trajectory]:
+    """The scripted agent of the real environment's `reader(slip, seed)`, in any pool."""
+    script = gym.make(config.real_env, disable_env_checker=True).unwrapped.reader(slip, config.seed)  # type: ignore[attr-defined]
+    finished: list[Trajectory] = []
+    for start in range(0, len(tasks), pool.size):
+        batch = tasks[start : start + pool.size]
+        running = {
+            i: (state, info, list[Transition]()) for i, (state, info) in enumerate(pool.reset(range(len(batch)), batch))
+        }
+        while running:
+            actions = [
+                script.act(batch[i], s, info["available_actions"], past) for i, (s, info, past) in running.items()
+            ]
+            indices = list(running)
+            for index, action, result in zip(indices, actions, pool.step(indices, actions), strict=True):
+                state, _, past = running[index]
+                next_state, reward, terminated, truncated, info = result
+                if info["end_reason"] != "model_error":
+                    past.append(
+                        Transition(
+                            batch[index],
+                            len(past),
+                            state,
+                            action,
+                            next_state,
+                            reward,
+                            terminated,
+                            info.get("reasoning_trace", ""),
+                            pool.source,
+                            info["possible"],
+                        )
+                    )
+                running[index] = (next_state, info, past)
+                if terminated or truncated:
+                    finished.append(Trajectory(batch[index], tuple(past), info["end_reason"], f"reader-{slip}"))
+                    del running[index]
+    return finished
+
+
+def judge(policy: str, dreamed: Sequence[Trajectory], lived: Sequence[Trajectory], env: Any) -> PolicyAudit:
+    """Adds up what the referee and the replays say."""
+    referee = env.unwrapped.referee()
+    errors: Counter[str] = Counter()
+    steps = impossible = same = replayed = 0
+    confirmed, denied, replay_success = Counter[bool](), Counter[bool](), Counter[bool]()
+    for trajectory in dreamed:
+        for index, step in enumerate(trajectory.transitions):
+            context = StepContext(trajectory.task, trajectory.transitions[:index], step.state, step.action)
+            errors.update(referee.step_errors(context, step))
+            impossible += not step.possible
+            steps += 1
+        truth = referee.judge(trajectory)
+        if trajectory.success and truth is not None:
+            confirmed[truth] += 1
+        if truth:
+            denied[not trajectory.success] += 1
+        equal, succeeded = replay(env, trajectory)
+        same, replayed = same + equal, replayed + len(trajectory.transitions)
+        if trajectory.success:
+            replay_success[succeeded] += 1
+    whole = [trajectory for trajectory in dreamed if trajectory.end_reason != "model_error"]
+    return PolicyAudit(
+        policy=policy,
+        dreamed_success=Share(sum(t.success for t in whole), len(whole)),
+        real_success=Share(sum(t.success for t in lived), len(lived)),
+        confirmed=_share(confirmed),
+        denied=_share(denied),
+        replay_success=_share(replay_success),
+        replay_same_state=Share(same, replayed),
+        impossible_accepted=Share(errors["impossible_accepted"], impossible),
+        contradictions=Share(errors["contradiction"], steps),
+        broken=Share(len(dreamed) - len(whole), len(dreamed)),
+        errors=dict(errors),
+    )
+
+
+def _share(counts: Counter[bool]) -> Share:
+    return Share(counts[True], counts.total())
+
+
+def replay(env: Any, trajectory: Trajectory) -> tuple[int, bool]:
+    """The dreamed actions in the real environment: how many steps show the dreamed state, and whether they succeed."""
+    env.reset(seed=0, options={"task_id": trajectory.task.task_id})
+    equal, info = 0, {"success": False}
+    for step in trajectory.transitions:
+        state, _, terminated, truncated, info = env.step(step.action)
+        equal += state == step.next_state
+        if terminated or truncated:
+            break
+    return equal, bool(info["success"])
+
+
+def main(config: AuditConfig) -> dict[str, Any]:
+    """Runs the audit, prints a table and returns the report."""
+    extra = read_settings(config.settings)
+    if config.raw:
+        extra = {"use_rules": False, "use_recall": False, "use_contradictions": False, "attempts": 1, **extra}
+    size = min(config.episodes, 64)
+    dream = open_pool(config.env_id, size, split=config.split, **extra)
+    real = open_pool(config.real_env, size, split=config.split)
+    env = gym.make(config.real_env, split=config.split, disable_env_checker=True)
+    audits, dreams = [], []
+    for policy in config.policies:
+        found, trajectories = audit_policy(config, policy, dream, real, env)
+        audits.append(found)
+        dreams += [replace(one, trajectory_id=f"dream-{policy}-{i}") for i, one in enumerate(trajectories)]
+        show(found)
+    report = {
+        "config": json.loads(json.dumps(asdict(config), default=str)),
+        "policies": [{**asdict(found), "passes": passes(found)} for found in audits],
+        "model_counts": dict(dream.experience_model.counts),
+    }
+    if config.output:
+        config.output.parent.mkdir(parents=True, exist_ok=True)
+        config.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if config.trajectories:
+        from dreamgym_env.trajectories import write_trajectories
+
+        write_trajectories(config.trajectories, dreams)
+    return report
+
+
+def show(audit: PolicyAudit) -> None:
+    """A table of one policy's shares, with the targets."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("share", "value", "target", title=f"audit under {audit.policy}")
+    met = passes(audit)
+    for name in PolicyAudit.__dataclass_fields__:
+        value = getattr(audit, name)
+        if isinstance(value, Share):
+            sign, bound = TARGETS.get(name, ("", ""))
+            verdict = f"{sign} {bound} {'met' if met[name] else 'MISSED'}" if name in TARGETS else ""
+            table.add_row(name.replace("_", " "), str(value), verdict)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(AuditConfig, description=__doc__))

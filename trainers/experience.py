@@ -1,0 +1,268 @@
+"""`dreamgym train-experience`: fine-tunes the experience model on annotated offline trajectories (Eq. 5).
+
+    L = E[ -log p(R* | s, a, H, D_k) - log p(s' | s, a, R*, H, D_k) ]          (Eq. 5, arXiv:2511.03773)
+
+Trace, next state and outcome are one answer, so both terms are one token sum; history H, demonstrations D_k and
+recalled lines are context and carry no loss. A whole trajectory is one sequence. From a base checkpoint (a small one of
+`dreamgym train-base`, whose vocabulary is exchanged for one fitted to the corpus, or any pretrained causal LM, fully or
+by LoRA) or from scratch. Run: `python -m dreamgym_env.trainers.experience --data runs/train.jsonl --base runs/base`.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from dreamgym_env.domain import Domain, load_domain
+from dreamgym_env.prompts import answer, experience_messages, user_turn
+from dreamgym_env.replay_buffer import ReplayBuffer
+from dreamgym_env.trajectories import read_trajectories
+from dreamgym_env.types import Message, StepContext, Trajectory, Transition
+
+from .scratch import END, SmallConfig, build_model, build_tokenizer, fit_vocabulary, graft, name_classes
+from .supervised import Example, SupervisedConfig, Trainer, encode_chat, show_progress
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class ExperienceTrainingConfig:
+    """Settings of `dreamgym train-experience`."""
+
+    data: tuple[Path, ...] = (Path("runs/train.jsonl"),)
+    """Trajectory files with reasoning traces; held-out tasks in them are left out."""
+    out: Path = Path("runs/experience")
+    """Folder of the checkpoint."""
+    domain: str = "webshop"
+    base: str | None = None
+    """Checkpoint to start from; None trains from scratch."""
+    vocabulary: Literal["fit", "keep"] = "fit"
+    """"fit" gives a small model a tokenizer of this corpus; "keep" leaves a pretrained one its own."""
+    lora_rank: int = 0
+    """Rank of LoRA adapters on all linear layers; 0 trains every weight."""
+    million_tokens: float = 10.0
+    """Training tokens, padding included, in millions."""
+    max_minutes: float | None = None
+    """Stops earlier, with the learning rate decayed by then."""
+    top_k: int = 1
+    """Demonstrations in each prompt, >= 0."""
+    buffer_trajectories: int = 1000
+    """Trajectories, from the first on, that demonstrations are retrieved from: as many as the dream will have."""
+    demonstration_share: float = 0.8
+    """Share of the sequences that show demonstrations."""
+    recall_share: float = 0.85
+    """Share of the sequences that recall earlier lines."""
+    trace_share: float = 1.0
+    """Share of the sequences with reasoning traces; 0 is the ablation without."""
+    permute_share: float = 0.4
+    """Share of the sequences whose names are exchanged at random, so that they must be looked up (small models)."""
+    tasks_share: float = 0.03
+    """Share of further sequences that teach to vary tasks (M_task, Eq. 6)."""
+    seed: int = 0
+    threads: int | None = None
+    """CPU threads; None leaves torch's choice."""
+    model: SmallConfig = field(default_factory=SmallConfig)
+    training: SupervisedConfig = field(default_factory=SupervisedConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("demonstration_share", "recall_share", "trace_share", "permute_share", "tasks_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` must be in [0, 1], got {getattr(self, name)}")
+        if self.lora_rank and self.vocabulary == "fit":
+            raise ValueError("`lora_rank` needs `vocabulary='keep'`: adapters cannot learn a new vocabulary")
+
+
+def contexts_of(trajectory: Trajectory) -> list[StepContext]:
+    """The step context before each transition."""
+    steps = trajectory.transitions
+    return [StepContext(trajectory.task, steps[:index], step.state, step.action) for index, step in enumerate(steps)]
+
+
+def conversation(
+    domain: Domain, trajectory: Trajectory, shown: Sequence[Sequence[Transition]], recall: bool, traces: bool
+) -> list[Message]:
+    """A trajectory as the chat the experience model would have had; `shown` are each step's demonstrations."""
+    steps: list[Transition] = []
+    for context, step, demonstrations in zip(contexts_of(trajectory), trajectory.transitions, shown, strict=True):
+        context = replace(context, history=tuple(steps))
+        action = domain.parse_action(step.state, step.action)
+        recalled = domain.recall(context) if recall else []
+        prompt = user_turn(action.text if action else step.action, recalled, demonstrations)
+        steps.append(replace(step, prompt=prompt, reasoning_trace=step.reasoning_trace if traces else ""))
+    last = steps[-1]
+    messages = experience_messages(
+        domain, StepContext(last.task, tuple(steps[:-1]), last.state, last.action), last.prompt
+    )
+    reply = answer(last.reasoning_trace, last.next_state, last.reward, last.terminated)
+    return [*messages, {"role": "assistant", "content": reply}]
+
+
+class Corpus:
+    """Training conversations drawn from trajectories with retrieval, recall and augmentation as the config says."""
+
+    def __init__(self, config: ExperienceTrainingConfig, trajectories: Sequence[Trajectory]) -> None:
+        self.config, self.trajectories = config, trajectories
+        self.domain = load_domain(config.domain)
+        self.rng = random.Random(config.seed)
+        self.buffer = ReplayBuffer("memory", domain=self.domain, include_impossible=False)
+        if config.top_k:
+            self.buffer.add(trajectories[: config.buffer_trajectories], held_out="skip")
+        self.order: list[int] = []
+
+    def draw(self, count: int) -> list[list[Message]]:
+        """The next `count` conversations; every trajectory once before any comes again."""
+        chosen = []
+        for _ in range(count):
+            if not self.order:
+                self.order = self.rng.sample(range(len(self.trajectories)), len(self.trajectories))
+            chosen.append(self.trajectories[self.order.pop()])
+        chats = self._chats(chosen)
+        return [self._task_chat() if self.rng.random() < self.config.tasks_share else chat for chat in chats]
+
+    def _chats(self, chosen: Sequence[Trajectory]) -> list[list[Message]]:
+        config = self.config
+        contexts = [context for trajectory in chosen for context in contexts_of(trajectory)]
+        owners = [trajectory.trajectory_id for trajectory in chosen for _ in trajectory.transitions]
+        found = self.buffer.retrieve(contexts, config.top_k, exclude_trajectory_ids=owners) if config.top_k else []
+        rows = iter([[one.transition for one in row] for row in found] or [[] for _ in contexts])
+        chats = []
+        for trajectory in chosen:
+            shown = [next(rows) for _ in trajectory.transitions]
+            if self.rng.random() >= config.demonstration_share:
+                shown = [[] for _ in shown]
+            recall = self.rng.random() < config.recall_share
+            chats.append(conversation(self.domain, trajectory, shown, recall, self.rng.random() < config.trace_share))
+        return chats
+
+    def _task_chat(self) -> list[Message]:
+        """M_task's example: some tasks of the corpus, and another one as the variation."""
+        from dreamgym_env.task_generator import task_messages
+
+        tasks = [self.rng.choice(self.trajectories).task for _ in range(4)]
+        messages = list(task_messages(self.domain, tasks[:-1]))
+        return [*messages, {"role": "assistant", "content": f"<task>{tasks[-1].instruction}</task>"}]
+
+
+def permuted(example: Example, classes: Sequence[Sequence[int]], size: int, rng: random.Random) -> Example:
+    """The example with the ids of each class exchanged by one random bijection throughout."""
+    table = np.arange(size, dtype=np.int32)
+    for members in classes:
+        table[np.asarray(members)] = rng.sample(list(members), len(members))
+    return Example(table[example.ids], example.weights)
+
+
+def common_pieces(
+    tokenizer: PreTrainedTokenizerBase, examples: Iterable[Example], share: float = 0.15
+) -> frozenset[str]:
+    """Pieces that stand in at least this share of the examples: the words of the format, which keep their meaning."""
+    counts: Counter[int] = Counter()
+    total = 0
+    for example in examples:
+        counts.update(set(example.ids.tolist()))
+        total += 1
+    common = [index for index, count in counts.items() if count >= share * total]
+    return frozenset(tokenizer.convert_ids_to_tokens(common))
+
+
+def load_model(
+    config: ExperienceTrainingConfig, corpus: Corpus
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, int]]:
+    """The model to train, its tokenizer, and how many pieces a graft moved each way."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    if config.vocabulary == "keep":
+        if config.base is None:
+            raise ValueError("`vocabulary='keep'` needs `base`, a pretrained checkpoint")
+        model = AutoModelForCausalLM.from_pretrained(config.base, use_safetensors=True)
+        tokenizer = AutoTokenizer.from_pretrained(config.base)
+        return (_with_adapters(model, config.lora_rank) if config.lora_rank else model), tokenizer, {}
+    fitted = build_tokenizer(fit_vocabulary(texts_of(corpus)))
+    if config.base is None:
+        return build_model(config.model, fitted), fitted, {}
+    model = AutoModelForCausalLM.from_pretrained(config.base, use_safetensors=True)
+    ways = graft(model, AutoTokenizer.from_pretrained(config.base), fitted, config.seed)
+    return model, fitted, ways
+
+
+def texts_of(corpus: Corpus) -> Iterator[str]:
+    """Up to 3,000 conversations as text, each with the agent's and M_task's instructions, so that one vocabulary
+    serves the policy too."""
+    domain = corpus.domain
+    extra = [domain.agent_instruction, str(getattr(domain, "task_instruction", ""))]
+    for chat in corpus.draw(min(3000, 3 * len(corpus.trajectories))):
+        yield END.join([*(message["content"] for message in chat), *extra])
+
+
+def _with_adapters(model: Any, rank: int) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    return get_peft_model(
+        model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    )
+
+
+def read_training_data(config: ExperienceTrainingConfig) -> list[Trajectory]:
+    """Trajectories of training tasks that did not break.
+
+    Raises:
+        ValueError: none is left.
+    """
+    found = [trajectory for path in config.data for trajectory in read_trajectories(path)]
+    kept = [t for t in found if t.task.split == "train" and t.transitions and t.end_reason != "model_error"]
+    if not kept:
+        raise ValueError(
+            f"`data` must hold trajectories of training tasks, got {len(found)} in {config.data}, none usable"
+        )
+    return kept
+
+
+def main(config: ExperienceTrainingConfig) -> dict[str, Any]:
+    """Trains and saves; returns what is written to the card."""
+    import torch
+
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    trajectories = read_training_data(config)
+    corpus = Corpus(config, trajectories)
+    model, tokenizer, ways = load_model(config, corpus)
+    rng = random.Random(config.seed + 1)
+    sample = [encode_chat(tokenizer, chat) for chat in corpus.draw(min(400, len(trajectories)))]
+    classes = name_classes(tokenizer, common_pieces(tokenizer, sample)) if config.permute_share else []
+
+    def supply(_: int) -> list[Example]:
+        examples = [encode_chat(tokenizer, chat) for chat in corpus.draw(128)]
+        return [
+            permuted(e, classes, len(tokenizer), rng) if rng.random() < config.permute_share else e for e in examples
+        ]
+
+    trainer = Trainer(model, tokenizer, config.training)
+    with show_progress("experience model", config.out / "metrics.jsonl") as on_log:
+        trainer.run(supply, int(config.million_tokens * 1e6), config.max_minutes and config.max_minutes * 60, on_log)
+    card = {
+        "kind": "experience",
+        "experience": {"top_k": config.top_k},
+        "config": json.loads(json.dumps(asdict(config), default=str)),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "trajectories": len(trajectories),
+        "transitions": sum(len(trajectory.transitions) for trajectory in trajectories),
+        "tokens": trainer.tokens,
+        "mean_example_tokens": float(np.mean([len(example) for example in sample])),
+        "graft": ways,
+    }
+    trainer.save(config.out, card)
+    return card
+
+
+if __name__ == "__main__":
+    import tyro
+
+    print(json.dumps(main(tyro.cli(ExperienceTrainingConfig, description=__doc__)), indent=2))

@@ -1,0 +1,91 @@
+"""Reasoning traces R* for WebShop by rule, from the true goal and catalogue (Section 4.1.2, arXiv:2511.03773).
+
+A trace says what the next page rests on, and before an outcome it checks the goal's conditions one by one, each
+question right before its answer: small models learn a lookup whose question stands next to it far sooner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from dreamgym_env.domains.webshop import WEBSHOP, page_of
+from dreamgym_env.domains.webshop_pages import BACK, BUY, NEXT, PREV, SUB_PAGES, ItemPage, ResultsPage, SubPage
+from dreamgym_env.types import Trajectory, Transition
+
+from .goals import NO_BOUND, Goal
+from .reward import Conditions, explain
+from .shop import Shop
+
+
+def checks(goal: Goal, price_tag: str, conditions: Conditions) -> str:
+    """Every condition of the goal with its answer, then the verdict."""
+    said = [f"{goal.query} {_yes(conditions.type_factor == 1.0)}"]
+    said += [f"{check.asked} {_yes(check.met)}" for check in conditions.attributes]
+    said += [f"{check.asked.replace(': ', ' ')} {_yes(check.met)}" for check in conditions.options]
+    if goal.price_upper != NO_BOUND:
+        said.append(f"{price_tag} under {goal.price_upper:.2f} {_yes(conditions.price.met)}")
+    return f"checks: {'; '.join(said)}; so {'success' if conditions.success else 'failure'}"
+
+
+def _yes(holds: bool) -> str:
+    return "yes" if holds else "no"
+
+
+class WebShopAnnotator:
+    """Writes the reasoning trace of each transition of a real trajectory; needs the shop that it was collected in."""
+
+    def __init__(self, shop: Shop) -> None:
+        self.shop = shop
+
+    def annotate(self, trajectory: Trajectory) -> Trajectory:
+        """The trajectory with every `reasoning_trace` filled in.
+
+        Raises:
+            ValueError: the task is not one of this shop, or the instruction differs (other data, another seed).
+        """
+        index = trajectory.task.task_id.rpartition("-")[2]
+        goal = self.shop.goals[int(index)] if index.isdigit() and int(index) < len(self.shop.goals) else None
+        if goal is None or goal.instruction != trajectory.task.instruction:
+            raise ValueError(
+                f"task {trajectory.task.task_id!r} is not one of this shop; annotate with the data it was collected on"
+            )
+        asin, traced = "", []
+        for transition in trajectory.transitions:
+            action = WEBSHOP.parse_action(transition.state, transition.action)
+            if action and transition.possible and action.argument in self.shop.by_asin:
+                asin = action.argument
+            traced.append(replace(transition, reasoning_trace=self._trace(goal, transition, asin)))
+        return replace(trajectory, transitions=tuple(traced))
+
+    def _trace(self, goal: Goal, transition: Transition, asin: str) -> str:
+        action = WEBSHOP.parse_action(transition.state, transition.action)
+        argument = action.argument if action else transition.action
+        if action is None or not transition.possible:
+            return f"no {argument} here, the page stays"
+        if action.name == "search":
+            return "search, results page 1"
+        page, shown = page_of(transition.state), page_of(transition.next_state)
+        if argument == BUY and isinstance(page, ItemPage):
+            product = self.shop.by_asin[asin]
+            conditions = explain(goal, product, self.shop.prices[asin], dict(page.chosen), self.shop.key.tagger)
+            return checks(goal, page.price, conditions)
+        if argument in (BACK, NEXT, PREV) or argument in SUB_PAGES:
+            return _move(argument, shown)
+        if isinstance(page, ItemPage) and isinstance(shown, ItemPage):
+            return _choice(dict(page.chosen), dict(shown.chosen), argument)
+        return f"opens {argument}, nothing chosen"
+
+
+def _move(argument: str, shown: object) -> str:
+    if isinstance(shown, ResultsPage):
+        return f"results page {shown.number}"
+    if isinstance(shown, SubPage):
+        return f"{shown.name} of the item"
+    return "back to the item" if isinstance(shown, ItemPage) else "back to search"
+
+
+def _choice(before: Mapping[str, str], after: Mapping[str, str], value: str) -> str:
+    kept = "; ".join(f"{name} = {chosen}" for name, chosen in before.items())
+    now = next((name for name, chosen in after.items() if chosen == value), "")
+    return f"before: {kept or 'nothing'}; now {now} = {value}"

@@ -1,0 +1,117 @@
+"""Imperfect shoppers for offline data: an oracle that slips, a careless shopper, and one who clicks at random.
+
+An experience model that only saw experts lets a weak policy get away with anything, so the data must hold wrong
+products, missing options, wandering, early purchases and impossible clicks (`docs/experience_model.md`).
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from typing import Any
+
+from dreamgym_env.domains.webshop import WEBSHOP
+from dreamgym_env.domains.webshop_pages import BACK, BUY, NEXT, PREV
+
+from .engine import Session
+from .oracle import WebShopOracle
+
+_NAME = re.compile(r"(oracle|random|slips|careless)(?:-(0?\.\d+|[01]))?$")
+
+
+def words_to_search(session: Session, rng: random.Random, keep: float) -> str:
+    """Some words of the goal: each attribute with probability `keep`, and the kind of product."""
+    attributes = [attribute for attribute in session.goal.attributes if rng.random() < keep]
+    words = " ".join([*attributes, session.goal.query]).lower()
+    return words.replace("[", " ").replace("]", " ")
+
+
+class SlippingOracle:
+    """Acts like the oracle, but with probability `slip` clicks or searches something else."""
+
+    def __init__(self, slip: float, seed: int) -> None:
+        self.slip, self.rng, self.oracle = slip, random.Random(seed), WebShopOracle()
+
+    def act(self, env: Any) -> str:
+        """The next action, as text."""
+        if self.rng.random() >= self.slip:
+            return self.oracle.act(env)
+        draw, session = self.rng.random(), env.unwrapped.session
+        if draw < 0.15:
+            return self._impossible(session)
+        if draw < 0.3:
+            return f"search[{words_to_search(session, self.rng, 0.5)}]"
+        actions = WEBSHOP.available_actions(env.unwrapped.state, ())
+        action = self.rng.choice(actions)
+        if "<keywords>" in action:
+            return f"search[{words_to_search(session, self.rng, 0.5)}]"
+        return action
+
+    def _impossible(self, session: Session) -> str:
+        """A click on what may well not be here: another product, an option's value, a button of another page."""
+        names = [BUY, PREV, NEXT, BACK, "Features", self.rng.choice(session.shop.products).asin]
+        names += [value for _, values in self.rng.choice(session.shop.products).options.items() for value in values[:2]]
+        return f"click[{self.rng.choice(names)}]"
+
+
+class CarelessShopper:
+    """Buys the first product it opens; each decision is sensible with probability `care`.
+
+    Its demonstrations make a starting policy that knows the site and often buys the wrong thing.
+    """
+
+    def __init__(self, care: float, seed: int) -> None:
+        self.care, self.rng, self.oracle = care, random.Random(seed), WebShopOracle()
+        self._product, self._skipped = "", set[str]()
+
+    def act(self, env: Any) -> str:
+        """The next action, as text."""
+        session: Session = env.unwrapped.session
+        if session.page == "search":
+            return f"search[{words_to_search(session, self.rng, self.care)}]"
+        if session.page == "results":
+            return self._pick(session, env)
+        if session.page == "sub_page":
+            return f"click[{PREV}]"
+        return self._choose_or_buy(session)
+
+    def _pick(self, session: Session, env: Any) -> str:
+        if self.rng.random() < self.care:
+            return self.oracle.act(env)
+        if self.rng.random() < 0.05 or not session.rows:
+            return f"click[{self.rng.choice([NEXT, BACK])}]"
+        return f"click[{self.rng.choice(session.rows).asin}]"
+
+    def _choose_or_buy(self, session: Session) -> str:
+        assert session.product is not None
+        if session.product.asin != self._product:
+            self._product, self._skipped = session.product.asin, set()
+        if self.rng.random() < 0.05:
+            return f"click[{self.rng.choice(['Features', 'Description', PREV])}]"
+        wanted = {pair[1] for pair in session.goal.options if isinstance(pair, tuple)}
+        for name, values in session.product.options.items():
+            if name in session.options or name in self._skipped:
+                continue
+            right = [value for value in values if value in wanted]
+            if right and self.rng.random() < self.care:
+                return f"click[{right[0]}]"
+            if self.rng.random() < 0.5:
+                return f"click[{self.rng.choice(values)}]"
+            self._skipped.add(name)
+        return f"click[{BUY}]"
+
+
+def demonstrator(name: str, seed: int) -> WebShopOracle | SlippingOracle | CarelessShopper:
+    """A shopper by name: `oracle`, `slips-0.3`, `careless-0.7` (care in [0, 1]) or `random`.
+
+    Raises:
+        ValueError: no such name, or a number outside [0, 1].
+    """
+    match = _NAME.match(name)
+    if not match or (match[1] in ("slips", "careless")) != bool(match[2]):
+        raise ValueError(f"`policy` must be oracle, random, slips-P or careless-P with P in [0, 1], got {name!r}")
+    if match[1] == "oracle":
+        return WebShopOracle()
+    if match[1] == "careless":
+        return CarelessShopper(float(match[2]), seed)
+    return SlippingOracle(float(match[2]) if match[2] else 1.0, seed)
