@@ -186,6 +186,29 @@ def task_from_record(record: dict[str, Any]) -> Task:
     )
 
 
+def transition_record(transition: Transition) -> dict[str, Any]:
+    """The JSON object of one transition alone, with its task, for stores that keep transitions one by one.
+
+    Raises:
+        ValueError: the reward is not finite.
+    """
+    record = {"step_index": transition.step_index, "source": transition.source, "task": task_record(transition.task)}
+    return record | {"state": transition.state} | _transition_record(transition, transition.state)
+
+
+def transition_from_record(record: Any) -> Transition:
+    """The transition of `transition_record`.
+
+    Raises:
+        ValueError: a field is missing or wrong.
+    """
+    if not isinstance(record, dict):
+        raise ValueError(f"a transition must be an object, got {type(record).__name__}")
+    task = task_from_record(_field(record, "task", dict))
+    source = cast(Source, _choice(record, "source", get_args(Source)))
+    return _transition(record, task, source, _field(record, "step_index", int), _field(record, "state", str))
+
+
 def _transition_record(transition: Transition, previous: str) -> dict[str, Any]:
     if not math.isfinite(transition.reward):
         raise ValueError(f"`reward` must be finite, got {transition.reward} at step {transition.step_index}")
