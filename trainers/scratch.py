@@ -178,7 +178,7 @@ def graft(
     source, target = old.get_vocab(), new.get_vocab()
     generator = torch.Generator().manual_seed(seed)
     names = [index for token, index in source.items() if is_name(token) and token not in target]
-    numbers = sorted((value, index) for token, index in source.items() if (value := number_of(token)) is not None)
+    numbers = {sign: _numbers(source, sign) for sign in (" $", " ")}
     order = [names[i] for i in torch.randperm(len(names), generator=generator).tolist()] or list(source.values())
     fresh = torch.randn(len(new), weights.shape[1], generator=generator) * weights.std()
     ways: Counter[str] = Counter()
@@ -186,10 +186,10 @@ def graft(
         value = number_of(token)
         if token in source:
             fresh[index], way = weights[source[token]], "kept"
-        elif value is not None and numbers:
-            nearest = min(numbers, key=lambda pair: abs(pair[0] - value))
-            fresh[index], way = weights[nearest[1]], "number"
-            fresh[index] += 0.3 * weights.std() * torch.randn(weights.shape[1], generator=generator)
+        elif value is not None and (known := numbers[" $" if "$" in token else " "]):
+            nearest = min(known, key=lambda pair: abs(pair[0] - value))[1]
+            noise = torch.randn(weights.shape[1], generator=generator)  # else two prices would be one
+            fresh[index], way = weights[nearest] + 0.3 * weights.std() * noise, "number"
         elif is_name(token):
             fresh[index], way = weights[order[position % len(order)]], "name"
         else:
@@ -199,6 +199,12 @@ def graft(
     model.get_input_embeddings().weight.data.copy_(fresh)
     model.config.pad_token_id, model.config.eos_token_id = new.pad_token_id, new.eos_token_id
     return dict(ways)
+
+
+def _numbers(vocabulary: Mapping[str, int], sign: str) -> list[tuple[float, int]]:
+    """Value and id of every number that begins with this sign: prices and bare numbers are told apart."""
+    pairs = ((number_of(token), index) for token, index in vocabulary.items() if token.startswith(sign))
+    return [(value, index) for value, index in pairs if value is not None]
 
 
 def name_classes(tokenizer: PreTrainedTokenizerFast, keep: Mapping[str, int] | frozenset[str]) -> list[list[int]]:

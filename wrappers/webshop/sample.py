@@ -113,13 +113,14 @@ def _bullets(attributes: list[str], facts: list[str], shown: int, rng: random.Ra
 
 
 def _options(category: Category, rng: random.Random) -> Json | str:
+    """Three of four products get options; each of their kind's options with the chance 1 or 2 over their number (so
+    that a few come out with none after all), and 2 to 5 values of each."""
     if rng.random() >= 0.75:
         return ""
     names = list(category.options)
     count = min(len(names), rng.choice((1, 2)))
-    chosen = [name for name in names if name in rng.sample(names, count)] if count < len(names) else names
     result = {}
-    for name in chosen:
+    for name in [name for name in names if count == len(names) or name in rng.sample(names, count)]:
         pool = category.options[name]
         picked = set(rng.sample(pool, rng.randint(2, min(5, len(pool)))))
         result[name.capitalize()] = [{"value": value} for value in pool if value in picked]

@@ -1,0 +1,50 @@
+"""`dreamgym fit-vocabulary`: gives a small base model the words of a world, before experience model and policy part.
+
+Run: `python -m dreamgym_env.trainers.vocabulary --base runs/base --data runs/train.jsonl --out runs/webshop-base`. A
+pretrained LLM needs none of this.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .experience import Corpus, ExperienceTrainingConfig, load_model, read_training_data
+from .scratch import SmallConfig
+
+
+@dataclass(frozen=True)
+class VocabularyConfig:
+    """Settings of `dreamgym fit-vocabulary`."""
+
+    data: tuple[Path, ...]
+    """Trajectory files of the world."""
+    base: str | None = None
+    """Small checkpoint of `dreamgym train-base`; None makes a random one of the sizes in `model`."""
+    out: Path = Path("runs/world-base")
+    """Folder of the checkpoint."""
+    domain: str = "webshop"
+    seed: int = 0
+    model: SmallConfig = field(default_factory=SmallConfig)
+
+
+def main(config: VocabularyConfig) -> dict[str, Any]:
+    """Fits, grafts, saves; returns the size of the vocabulary and how many pieces came from where."""
+    import torch
+
+    torch.manual_seed(config.seed)
+    settings = ExperienceTrainingConfig(
+        data=config.data, base=config.base, domain=config.domain, seed=config.seed, model=config.model
+    )
+    model, tokenizer, ways = load_model(settings, Corpus(settings, read_training_data(settings)))
+    model.save_pretrained(config.out)
+    tokenizer.save_pretrained(config.out)
+    return {"out": str(config.out), "vocabulary": len(tokenizer), "graft": ways}
+
+
+if __name__ == "__main__":
+    import tyro
+
+    print(json.dumps(main(tyro.cli(VocabularyConfig, description=__doc__)), indent=2))
