@@ -75,8 +75,8 @@ class _Step:
 class ExperienceModel:
     """Predicts reasoning trace, next state, reward and end for a batch of steps.
 
-    `counts` adds up, over the model's life: `completions`, `unparsed`, `contradictions`, `failed` (steps given up) and
-    `steps`.
+    `counts` adds up, over the model's life: `completions`, `model_errors` (the language model gave none), `unparsed`,
+    `contradictions`, `failed` (steps given up) and `steps`.
     """
 
     def __init__(

@@ -12,6 +12,7 @@ _ANSWER = re.compile(
     r"<outcome>\s*(?P<outcome>\w+)\s*</outcome>\s*$",
     re.DOTALL,
 )
+_TAG = re.compile(r"</?(?:reasoning|state|outcome)>")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ def parse_prediction(text: str) -> Answer:
     """Reads one completion of the experience model.
 
     Raises:
-        ValueError: tags are missing, out of order or followed by more text, or the outcome is not one of the three.
+        ValueError: tags are missing, out of order, nested or followed by more text, or the outcome is not one of the
+            three.
     """
     match = _ANSWER.match(text)
     if not match:
@@ -36,9 +38,9 @@ def parse_prediction(text: str) -> Answer:
     verdict = match["outcome"].lower()
     if verdict not in (CONTINUE, SUCCESS, FAILURE):
         raise ValueError(f"<outcome> must be continue, success or failure, got {verdict!r}")
-    if any(tag in match["state"] for tag in ("<state>", "<outcome>", "<reasoning>")):
-        raise ValueError("<state> holds another tag")
     reasoning = (match["reasoning"] or "").strip()
+    if tag := _TAG.search(reasoning + match["state"]):
+        raise ValueError(f"<reasoning> and <state> must hold no other tag, got {tag[0]} in {_shorten(text)!r}")
     return Answer(reasoning, match["state"], float(verdict == SUCCESS), verdict != CONTINUE)
 
 

@@ -92,6 +92,8 @@ class DreamGymVectorEnv(VectorEnv[tuple[str, ...], tuple[str, ...], np.ndarray])
     def step(
         self, actions: Sequence[str]
     ) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        if len(actions) != self.num_envs:
+            raise ValueError(f"`actions` must have one text for each of {self.num_envs} dreams, got {len(actions)}")
         running = [i for i in range(self.num_envs) if self._dream(i).end_reason is None]
         results = dict(zip(running, self.step_at(running, [actions[i] for i in running]), strict=True))
         if self.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP:

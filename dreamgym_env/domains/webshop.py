@@ -86,9 +86,13 @@ def last_page(context: StepContext, kind: type[ResultsPage] | type[ItemPage]) ->
 
 
 def chosen_after(page: ItemPage, value: str) -> tuple[tuple[str, str], ...]:
-    """The choices after `value` was clicked: one for each option, in the page's order."""
+    """The choices after `value` was clicked: one for each option, in the page's order.
+
+    Of two options with the same value the last one is meant, as in the original.
+    """
     chosen = dict(page.chosen)
-    chosen.update({name: value for name, values in page.options if value in values})
+    meant = [name for name, values in page.options if value in values][-1:]
+    chosen.update(dict.fromkeys(meant, value))
     return tuple((name, chosen[name]) for name, _ in page.options if name in chosen)
 
 
@@ -239,7 +243,7 @@ class WebShopDomain:
     def _changed_row(self, context: StepContext, page: Page) -> str | None:
         if not isinstance(page, ResultsPage):
             return None
-        pages = [page_of(transition.state) for transition in context.history]
+        pages = [page_of(state) for state in (*(transition.state for transition in context.history), context.state)]
         seen = {row.asin: row for earlier in pages if isinstance(earlier, ResultsPage) for row in earlier.rows}
         changed = [row.asin for row in page.rows if seen.get(row.asin, row) != row]
         return f"{changed[0]} had another title or price before" if changed else None

@@ -1,0 +1,264 @@
+"""Drawing answers token by token: the sampler, and the two loops that feed it (kept prefixes, or `generate`)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from dreamgym_env.kept_rows import KeptRows
+from dreamgym_env.types import Completion, ModelError, Sampling
+
+if TYPE_CHECKING:
+    import torch
+
+    from dreamgym_env.incremental import IncrementalDecoder
+
+
+@dataclass
+class TokenCounts:
+    """Tokens so far: drawn (`generated`), read (`prefilled`), and not read again since they were kept (`reused`)."""
+
+    generated: int = 0
+    prefilled: int = 0
+    reused: int = 0
+
+
+class Answers:
+    """Answers under way, one per prompt: draws their tokens and knows when each is done.
+
+    `limits` are the tokens that each may have (>= 1); `decode` turns ids to text, for the stop strings.
+    """
+
+    def __init__(
+        self,
+        limits: Sequence[int],
+        sampling: Sampling,
+        stop_ids: frozenset[int],
+        generator: torch.Generator,
+        decode: Callable[[Sequence[int]], str],
+    ) -> None:
+        self.limits, self.sampling, self.stop_ids = limits, sampling, stop_ids
+        self.generator, self.decode = generator, decode
+        self.ids: list[list[int]] = [[] for _ in limits]
+        self.logprobs: list[list[float]] = [[] for _ in limits]
+        self.reasons: list[Literal["stop", "length"] | None] = [None] * len(limits)
+        self.tail = max((len(stop) for stop in sampling.stop), default=0) + 4
+
+    @property
+    def done(self) -> bool:
+        """Whether every answer is complete."""
+        return all(self.reasons)
+
+    def draw(self, items: Sequence[int], logits: torch.Tensor) -> torch.Tensor:
+        """Draw the next token of each of `items` from logits (len(items), V); tokens (len(items),).
+
+        Answers that are done stay as they are. One uniform number is used up per prompt and call, whoever is done,
+        so a seed gives the same answers however the rows are arranged.
+        """
+        import torch
+
+        greedy = self.sampling.temperature == 0
+        uniforms = None if greedy else torch.rand(len(self.ids), generator=self.generator, dtype=torch.float64)
+        scores = torch.log_softmax(logits.float() / (self.sampling.temperature or 1.0), dim=-1)
+        if uniforms is None:
+            tokens = scores.argmax(-1)
+        else:
+            tokens = pick(scores, uniforms[list(items)].to(logits.device), self.sampling.top_p)
+        chosen = scores.gather(-1, tokens[:, None])[:, 0].tolist()
+        for item, token, logprob in zip(items, tokens.tolist(), chosen, strict=True):
+            if self.reasons[item] is None:
+                self._append(item, token, logprob)
+        return tokens
+
+    def _append(self, item: int, token: int, logprob: float) -> None:
+        if math.isnan(logprob):
+            raise ModelError("the model's logits are not numbers: its weights have diverged or the file is damaged")
+        ids = self.ids[item]
+        ids.append(token)
+        self.logprobs[item].append(logprob)
+        if token in self.stop_ids or self._stopped_by_text(ids):
+            self.reasons[item] = "stop"
+        elif len(ids) >= self.limits[item]:
+            self.reasons[item] = "length"
+
+    def _stopped_by_text(self, ids: list[int]) -> bool:
+        if not self.sampling.stop:
+            return False
+        text = self.decode(ids[-self.tail :])
+        return any(stop in text for stop in self.sampling.stop)
+
+    def completion(self, item: int) -> Completion:
+        """The answer as a value: `text` without the end-of-turn token and from before the first stop string."""
+        ids = self.ids[item]
+        text = self.decode(ids[:-1] if ids and ids[-1] in self.stop_ids else ids)
+        cut = min((at for stop in self.sampling.stop if (at := text.find(stop)) >= 0), default=len(text))
+        return Completion(text[:cut], self.reasons[item] or "length", tuple(ids), tuple(self.logprobs[item]))
+
+
+def pick(scores: torch.Tensor, uniforms: torch.Tensor, top_p: float = 1.0) -> torch.Tensor:
+    """Tokens (B,) drawn from log-probabilities (B, V) by inverting the distribution at uniforms (B,) in [0, 1).
+
+    With `top_p` below 1 only the likeliest tokens whose probabilities first reach `top_p` are drawn from.
+    """
+    import torch
+
+    probabilities = scores.exp()
+    if top_p < 1:
+        ordered, order = probabilities.sort(-1, descending=True)
+        ordered = ordered.masked_fill(ordered.cumsum(-1) - ordered >= top_p, 0.0)
+        probabilities = torch.zeros_like(probabilities).scatter_(-1, order, ordered)
+    steps = probabilities.cumsum(-1, dtype=torch.float64)
+    at = torch.searchsorted(steps, uniforms[:, None] * steps[:, -1:], right=True)[:, 0]
+    return at.clamp_(max=scores.shape[-1] - 1)
+
+
+class PrefixEngine:
+    """Answers prompts with an `IncrementalDecoder`, whose rows it keeps between calls within `cache_bytes`."""
+
+    def __init__(self, decoder: IncrementalDecoder, cache_bytes: int, max_rows: int) -> None:
+        self.decoder, self.cache_bytes, self.max_rows = decoder, cache_bytes, max_rows
+        self.rows = KeptRows(decoder)
+
+    def batch_size(self, positions: int) -> int:
+        """How many rows of `positions` tokens fit the cache, at least 1."""
+        return max(1, min(self.max_rows, self.cache_bytes // (positions * self.decoder.bytes_per_token)))
+
+    def run(self, prompts: Sequence[Sequence[int]], answers: Answers, counts: TokenCounts) -> None:
+        """Fill in `answers` to the prompts (each of at least one token)."""
+        decoder = self.decoder
+        self._make_room(max(map(len, prompts)) + 1, len(prompts))
+        first, slots, kept = self.rows.place(prompts)
+        decoder.lengths[slots] = kept
+        logits = self._read(prompts, slots, kept)
+        counts.reused += sum(kept)
+        counts.prefilled += sum(map(len, prompts)) - sum(kept)
+        order = sorted(range(len(prompts)), key=slots.__getitem__)  # the item in each slot of the window
+        logits = logits[order]
+        while True:
+            tokens = answers.draw(order, logits)
+            if answers.done:
+                break
+            tokens = self._compact(first, order, slots, tokens, answers)
+            self._make_room(int(decoder.lengths[first : first + len(order)].max()) + 1)
+            logits = decoder.step(first, tokens)
+        for item, (prompt, slot) in enumerate(zip(prompts, slots, strict=True)):
+            self.rows.keep(slot, [*prompt, *answers.ids[item][:-1]], len(prompt))
+        counts.generated += sum(map(len, answers.ids))
+
+    def _read(self, prompts: Sequence[Sequence[int]], slots: list[int], kept: list[int]) -> torch.Tensor:
+        """Read what is new in each prompt; logits (B, V). What prompts of one batch share is read once and copied."""
+        import torch
+
+        followers = self.rows.siblings(prompts, kept)
+        leaders = [item for item in range(len(prompts)) if item not in followers]
+        logits = self._extend(leaders, prompts, slots, kept)
+        if not followers:
+            return logits
+        for item, (leader, length) in followers.items():
+            self.decoder.copy(slots[leader], slots[item], length)
+            kept[item] = length
+        rest = self._extend(list(followers), prompts, slots, kept)
+        order = sorted(range(len(prompts)), key=[*leaders, *followers].__getitem__)
+        return torch.cat([logits, rest])[order]
+
+    def _extend(
+        self, items: list[int], prompts: Sequence[Sequence[int]], slots: list[int], kept: list[int]
+    ) -> torch.Tensor:
+        return self.decoder.extend([slots[item] for item in items], [prompts[item][kept[item] :] for item in items])
+
+    def _compact(
+        self, first: int, order: list[int], slots: list[int], tokens: torch.Tensor, answers: Answers
+    ) -> torch.Tensor:
+        """Take the rows that are done out of the batch once they are a quarter of it; the tokens of those that stay.
+
+        Until then they are fed along, which is cheaper than moving a row each time one ends.
+        """
+        going = [at for at, item in enumerate(order) if answers.reasons[item] is None]
+        if 4 * (len(order) - len(going)) < len(order):
+            return tokens
+        holes = [at for at in range(len(going)) if answers.reasons[order[at]] is not None]
+        picks = list(range(len(going)))
+        for hole, at in zip(holes, going[len(going) - len(holes) :], strict=True):
+            self.decoder.swap(first + hole, first + at)
+            order[hole], order[at] = order[at], order[hole]
+            slots[order[hole]], slots[order[at]] = first + hole, first + at
+            picks[hole] = at
+        del order[len(going) :]
+        return tokens[picks]
+
+    def _make_room(self, positions: int, newcomers: int = 0) -> None:
+        """Let every row hold `positions` tokens, and `newcomers` more rows fit beside those kept.
+
+        Where that would take more than `cache_bytes`, kept rows are given up, the least recently used first.
+        """
+        slots, capacity = len(self.rows.rows), self.decoder.capacity
+        if positions > capacity:
+            capacity = -(-max(positions + 128, capacity * 3 // 2) // 64) * 64
+        if newcomers:
+            affordable = min(self.max_rows, self.cache_bytes // (capacity * self.decoder.bytes_per_token))
+            slots = max(newcomers, min(max(slots, newcomers + len(self.rows)), affordable))
+        if slots != len(self.rows.rows):
+            self.rows.resize(slots)
+        if slots != len(self.decoder.lengths) or capacity != self.decoder.capacity:
+            self.decoder.resize(slots, capacity)
+
+    def forget(self) -> None:
+        """Give up every kept row."""
+        self.rows.clear()
+
+    def release(self) -> None:
+        """Give up every kept row and the memory for them."""
+        self.rows.resize(0)
+        self.decoder.resize(0, 0)
+
+
+def pads_exactly(model: Any) -> bool:
+    """Whether padding on the left changes nothing: attention masks it out; a recurrent state or a biased convolution
+    may have read it, so such models are given prompts of one length at a time."""
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ["attention"])
+    attends = getattr(config, "num_attention_heads", None) is not None and not hasattr(config, "state_size")
+    recurrent = {kind for kind in kinds if "attention" not in kind or "linear" in kind}
+    return attends and (not recurrent or (recurrent == {"conv"} and not getattr(config, "conv_bias", False)))
+
+
+def run_generate(
+    model: Any, prompts: Sequence[Sequence[int]], answers: Answers, counts: TokenCounts, pad_id: int
+) -> None:
+    """Fill in `answers` with the model's own `generate`, everything read again, prompts padded on the left."""
+    import torch
+    from transformers import GenerationConfig, StoppingCriteriaList
+    from transformers.generation.logits_process import LogitsProcessorList
+
+    width, items = max(map(len, prompts)), range(len(prompts))
+    ids = torch.tensor([[pad_id] * (width - len(prompt)) + list(prompt) for prompt in prompts])
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+
+    def force(_: Any, logits: torch.Tensor) -> torch.Tensor:
+        tokens = answers.draw(items, logits)
+        return torch.full_like(logits, float("-inf")).scatter_(-1, tokens[:, None], 0.0)
+
+    def finished(sequences: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        return torch.full((len(sequences),), answers.done, dtype=torch.bool, device=sequences.device)
+
+    config = GenerationConfig(  # type: ignore[no-untyped-call]
+        do_sample=False, num_beams=1, repetition_penalty=1.0, max_new_tokens=max(answers.limits), pad_token_id=pad_id
+    )
+    training, defaults = model.training, model.generation_config
+    model.eval()
+    model.generation_config = config  # else the checkpoint's own sampling settings and stop tokens would join in
+    try:
+        model.generate(
+            ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            generation_config=config,
+            logits_processor=LogitsProcessorList([force]),
+            stopping_criteria=StoppingCriteriaList([finished]),
+        )
+    finally:
+        model.generation_config = defaults
+        model.train(training)
+    counts.prefilled += sum(map(len, prompts))
+    counts.generated += sum(map(len, answers.ids))

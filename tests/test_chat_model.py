@@ -1,0 +1,232 @@
+"""`ChatModel` against a real HTTP server on loopback that misbehaves on request."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from dreamgym_env.chat_model import ChatModel, ChatUsage
+from dreamgym_env.language_model import load_language_model
+from dreamgym_env.types import LanguageModel, ModelError, Sampling
+
+
+class Endpoint(ThreadingHTTPServer):
+    """Answers with the last message in capitals, after the faults that are queued."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.faults: list[str] = []
+        self.requests: list[dict[str, Any]] = []
+        self.keys: list[str | None] = []
+        self.active = self.most_active = 0
+        self.lock = threading.Lock()
+        self.delay = 0.0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """POST /v1/chat/completions."""
+
+    server: Endpoint
+
+    def log_message(self, *_: Any) -> None:
+        return
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.server.lock:
+            self.server.requests.append(body)
+            self.server.keys.append(self.headers.get("Authorization"))
+            fault = self.server.faults.pop(0) if self.server.faults else ""
+            self.server.active += 1
+            self.server.most_active = max(self.server.most_active, self.server.active)
+        time.sleep(self.server.delay)
+        with self.server.lock:
+            self.server.active -= 1
+        getattr(self, f"fault_{fault}", lambda: self.answer(body))()
+
+    def reply(self, status: int, payload: Any, headers: dict[str, str] | None = None) -> None:
+        data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        self.send_response(status)
+        for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def answer(self, body: dict[str, Any], reason: str = "stop") -> None:
+        text = body["messages"][-1]["content"].upper()
+        usage = {"prompt_tokens": 10, "completion_tokens": 3, "total_tokens": 13}
+        usage_with_cache = {**usage, "prompt_tokens_details": {"cached_tokens": 4}}
+        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": reason}
+        self.reply(
+            200,
+            {"id": "x", "object": "chat.completion", "created": 1, "model": body["model"]}
+            | {"choices": [choice], "usage": usage_with_cache},
+        )
+
+    def fault_429(self) -> None:
+        self.reply(429, {"error": {"message": "slow down"}}, {"Retry-After": "0.2"})
+
+    def fault_500(self) -> None:
+        self.reply(500, {"error": {"message": "oops"}})
+
+    def fault_400(self) -> None:
+        self.reply(400, {"error": {"message": f"bad request with key {self.headers['Authorization']}"}})
+
+    def fault_drop(self) -> None:
+        self.connection.close()
+
+    def fault_slow(self) -> None:
+        time.sleep(1.0)
+
+    def fault_garbage(self) -> None:
+        self.reply(200, b'{"choices": [{"mess')
+
+    def fault_empty(self) -> None:
+        self.reply(200, {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": []})
+
+    def fault_filter(self) -> None:
+        self.answer({"model": "m", "messages": [{"content": ""}]}, "content_filter")
+
+    def fault_length(self) -> None:
+        self.answer({"model": "m", "messages": [{"content": "cut"}]}, "length")
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    server = Endpoint()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def chat(endpoint: Endpoint, **options: Any) -> ChatModel:
+    return ChatModel("tiny", endpoint.url, **{"backoff": 0.01, "timeout": 5.0, **options})
+
+
+def say(*texts: str) -> list[list[dict[str, str]]]:
+    return [[{"role": "user", "content": text}] for text in texts]
+
+
+def test_order_is_kept_and_requests_run_at_once_up_to_the_limit(endpoint: Endpoint) -> None:
+    endpoint.delay = 0.05
+    model = chat(endpoint, concurrency=3)
+    texts = [f"text {number}" for number in range(9)]
+    completions = model.complete(say(*texts), Sampling())
+    assert [completion.text for completion in completions] == [text.upper() for text in texts]
+    assert endpoint.most_active == 3
+    assert isinstance(model, LanguageModel)
+
+
+def test_sampling_reaches_the_endpoint(endpoint: Endpoint) -> None:
+    model = chat(endpoint, options={"extra_body": {"top_k": 5}})
+    model.complete(say("a"), Sampling(temperature=0.3, top_p=0.9, max_tokens=17, stop=("\n", "END")))
+    sent = endpoint.requests[0]
+    assert {name: sent[name] for name in ("model", "temperature", "top_p", "max_tokens", "stop", "top_k")} == {
+        "model": "tiny", "temperature": 0.3, "top_p": 0.9, "max_tokens": 17, "stop": ["\n", "END"], "top_k": 5,
+    }  # fmt: skip
+    chat(endpoint, token_limit_name="max_completion_tokens").complete(say("a"), Sampling(max_tokens=8))
+    assert endpoint.requests[1]["max_completion_tokens"] == 8
+    assert "max_tokens" not in endpoint.requests[1]
+    assert "stop" not in endpoint.requests[1]
+
+
+@pytest.mark.parametrize("fault", ["429", "500", "drop", "garbage", "empty", "slow"])
+def test_what_may_pass_is_tried_again(endpoint: Endpoint, fault: str) -> None:
+    endpoint.faults = [fault]
+    model = chat(endpoint, timeout=0.3 if fault == "slow" else 5.0)
+    begin = time.monotonic()
+    (completion,) = model.complete(say("hello"), Sampling())
+    assert (completion.text, completion.finish_reason) == ("HELLO", "stop")
+    assert (model.usage.requests, model.usage.retries, model.usage.errors) == (2, 1, 0)
+    if fault == "429":
+        assert time.monotonic() - begin >= 0.2  # Retry-After
+
+
+def test_a_fault_that_stays_becomes_an_error_value_and_spares_the_others(endpoint: Endpoint) -> None:
+    endpoint.faults = ["500"] * 3
+    model = chat(endpoint, max_retries=2, concurrency=1)
+    first, second = model.complete(say("a", "b"), Sampling())
+    assert (first.text, first.finish_reason) == ("", "error")
+    assert "3 attempts" in first.error
+    assert "oops" in first.error
+    assert second.text == "B"
+    assert model.usage == ChatUsage(4, 2, 1, 10, 3, 4)
+
+
+def test_a_refused_request_is_not_repeated_and_the_key_stays_secret(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY", "sk-very-secret")
+    endpoint.faults = ["400"]
+    model = chat(endpoint, api_key_env="MY_KEY")
+    (completion,) = model.complete(say("a"), Sampling())
+    assert completion.finish_reason == "error"
+    assert len(endpoint.requests) == 1
+    assert endpoint.keys == ["Bearer sk-very-secret"]
+    assert "sk-very-secret" not in completion.error + repr(model) + str(vars(model))
+
+
+def test_length_and_content_filter(endpoint: Endpoint) -> None:
+    endpoint.faults = ["length", "filter"]
+    cut, withheld = chat(endpoint, concurrency=1).complete(say("a", "b"), Sampling())
+    assert (cut.text, cut.finish_reason) == ("CUT", "length")
+    assert withheld.finish_reason == "error"
+    assert "filter" in withheld.error
+
+
+def test_usage_and_cost_by_hand(endpoint: Endpoint) -> None:
+    model = chat(endpoint, prices=(2.0, 0.5, 8.0))
+    model.complete(say("a", "b"), Sampling())
+    assert model.usage == ChatUsage(requests=2, prompt_tokens=20, completion_tokens=6, cached_tokens=8)
+    assert model.cost == pytest.approx((12 * 2.0 + 8 * 0.5 + 6 * 8.0) / 1e6)
+    assert chat(endpoint).cost is None
+
+
+def test_inside_a_running_event_loop(endpoint: Endpoint) -> None:
+    async def cell() -> str:
+        return chat(endpoint).complete(say("notebook"), Sampling())[0].text
+
+    assert asyncio.run(cell()) == "NOTEBOOK"
+
+
+def test_nobody_listens() -> None:
+    model = ChatModel("tiny", "http://127.0.0.1:9/v1", backoff=0.01, max_retries=1, timeout=2.0)
+    (completion,) = model.complete(say("a"), Sampling())
+    assert completion.finish_reason == "error"
+    assert model.complete([], Sampling()) == []
+
+
+def test_keys_and_arguments(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(ModelError, match="OPENAI_API_KEY"):
+        ChatModel("gpt-x")
+    chat(endpoint).complete(say("a"), Sampling())
+    assert endpoint.keys == ["Bearer EMPTY"]
+    for bad in ({"concurrency": 0}, {"max_retries": -1}, {"timeout": 0}):
+        with pytest.raises(ValueError, match=f"`{next(iter(bad))}`"):
+            chat(endpoint, **bad)
+
+
+def test_spec_of_an_endpoint(endpoint: Endpoint) -> None:
+    model = load_language_model(f"openai:org/name-7b@{endpoint.url}", backoff=0.01)
+    assert isinstance(model, ChatModel)
+    assert (model.model, model.base_url) == ("org/name-7b", endpoint.url)
+    assert model.complete(say("via spec"), Sampling())[0].text == "VIA SPEC"
+    with pytest.raises(ValueError, match="openai:MODEL@URL"):
+        load_language_model("no-such-thing")
