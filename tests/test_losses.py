@@ -20,6 +20,7 @@ from dreamgym_env.trainers.losses import (
     token_logprobs,
 )
 
+pytest.importorskip("trl", reason="the losses are compared with TRL's (extra `train`)")
 LN2 = math.log(2)
 
 
@@ -126,7 +127,7 @@ def trl_loss(loss_type: str, logprobs: Any, old: Any, reference: Any, advantages
             return self[key]
 
     accelerator = SimpleNamespace(reduce=lambda t, reduction: t, gather=lambda t: t, num_processes=1)
-    trainer = SimpleNamespace(
+    trainer: Any = SimpleNamespace(
         _get_per_token_logps_and_entropies=lambda *a, **k: (logprobs, torch.zeros_like(logprobs), None),
         aux_loss_enabled=False,
         top_entropy_quantile=1.0,
@@ -153,7 +154,9 @@ def trl_loss(loss_type: str, logprobs: Any, old: Any, reference: Any, advantages
         "old_per_token_logps": old,
         "ref_per_token_logps": reference,
     }
-    return GRPOTrainer._compute_loss(trainer, None, inputs)  # type: ignore[no-any-return]
+    compute: Any = GRPOTrainer._compute_loss
+    loss: torch.Tensor = compute(trainer, None, inputs)
+    return loss
 
 
 @pytest.mark.parametrize(("loss_type", "how"), [("bnpo", "token_mean"), ("grpo", "sequence_mean")])

@@ -25,7 +25,8 @@ class Turn:
     """One exchange: the ids that came in since the last response, the sampled ids and their log-probabilities.
 
     `response_logprobs` are natural logs at the sampling temperature, one per response id (or empty for
-    demonstrations, which nobody sampled). `trained` is False where the response shall not be learned from.
+    demonstrations, which nobody sampled). `valid`: an action of the grammar could be read; `possible`: the state
+    offered it; `trained`: the response may be learned from; `cut`: it hit the token limit before its end.
     """
 
     prompt_ids: tuple[int, ...]
@@ -34,6 +35,7 @@ class Turn:
     valid: bool = True
     possible: bool = True
     trained: bool = True
+    cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Rollout:
     @property
     def response_mask(self) -> list[bool]:
         """True where the agent wrote the token and may learn from it, (T,)."""
-        return self.per_token([float(turn.trained) for turn in self.turns], 0.0, bool)
+        return [bool(value) for value in self.per_token([float(turn.trained) for turn in self.turns])]
 
     @property
     def logprobs(self) -> list[float]:
@@ -75,6 +77,15 @@ class Rollout:
         return sum(len(turn.response_ids) for turn in self.turns)
 
     @property
+    def per_step_tokens(self) -> int:
+        """Tokens that the same episode would take as one sample per turn, each with all that came before it."""
+        total = length = 0
+        for turn in self.turns:
+            length += len(turn.prompt_ids) + len(turn.response_ids)
+            total += length
+        return total
+
+    @property
     def invalid_actions(self) -> int:
         """Responses from which no action of the grammar could be read."""
         return sum(not turn.valid for turn in self.turns)
@@ -84,11 +95,16 @@ class Rollout:
         """Actions of the grammar that the state did not offer."""
         return sum(turn.valid and not turn.possible for turn in self.turns)
 
-    def per_token(self, values: Sequence[float], elsewhere: float, kind: Any = float) -> list[Any]:
-        """One value per turn spread over its response tokens, `elsewhere` on the others, (T,)."""
-        spread: list[Any] = []
+    @property
+    def cut_responses(self) -> int:
+        """Responses that hit the token limit."""
+        return sum(turn.cut for turn in self.turns)
+
+    def per_token(self, values: Sequence[float]) -> list[float]:
+        """One value per turn spread over its response tokens, 0.0 on all others, (T,)."""
+        spread: list[float] = []
         for turn, value in zip(self.turns, values, strict=True):
-            spread += [kind(elsewhere)] * len(turn.prompt_ids) + [kind(value)] * len(turn.response_ids)
+            spread += [0.0] * len(turn.prompt_ids) + [value] * len(turn.response_ids)
         return spread
 
 

@@ -32,9 +32,7 @@ def group_std(rewards_PG: Tensor, kept_PG: Tensor) -> Tensor:
     return (squares_P / (count_P - 1).clamp(min=1)).sqrt()
 
 
-def grpo_advantages(
-    rewards_PG: Tensor, kept_PG: Tensor, scale_by_std: bool = True, epsilon: float = 1e-6
-) -> Tensor:
+def grpo_advantages(rewards_PG: Tensor, kept_PG: Tensor, scale_by_std: bool = True, epsilon: float = 1e-6) -> Tensor:
     """Group-normalised advantages, (P, G), Eq. 3: (r - mean) / std over the group.
 
     Args:

@@ -1,0 +1,160 @@
+"""A real text world small enough for tests: say the secret word within two guesses. Also builds tiny checkpoints."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from dreamgym_env.domain import Action
+from dreamgym_env.spaces import Unicode
+from dreamgym_env.types import Prediction, Split, StepContext, Task, Trajectory, Transition
+
+WORDS = ("sun", "moon", "star")
+INSTRUCTION = "Say words"
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def make_task(number: int) -> Task:
+    split: Split = "held_out" if number % 3 == 2 else "train"
+    return Task(f"guess-{number}", "guessing_world:DOMAIN", "Find the word", "Say a word", split=split)
+
+
+@dataclass
+class GuessingDomain:
+    """`say[word]` is the grammar; `shout[word]` is of the grammar but never possible."""
+
+    name: str = "guessing"
+    agent_instruction: str = INSTRUCTION
+    experience_instruction: str = INSTRUCTION
+    horizon: int = 2
+
+    def parse_action(self, state: str, action: str) -> Action | None:
+        match = re.fullmatch(r"(say|shout)\[(\w+)\]", action.strip())
+        return Action(match[1], match[2], action.strip()) if match else None
+
+    def is_possible(self, state: str, action: Action) -> bool:
+        return action.name == "say"
+
+    def impossible_response(self, state: str, action: str) -> str:
+        return state
+
+    def available_actions(self, state: str, history: tuple[Transition, ...]) -> list[str]:
+        return [f"say[{word}]" for word in WORDS]
+
+    def recall(self, context: StepContext) -> list[str]:
+        return []
+
+    def contradiction(self, context: StepContext, prediction: Prediction) -> str | None:
+        return None
+
+    def task_problem(self, task: Task) -> str | None:
+        return None
+
+
+DOMAIN = GuessingDomain()
+
+
+class GuessingEnv(gym.Env[str, str]):
+    """Reward 1.0 and the end for the secret word; the second wrong or impossible action truncates.
+
+    `break_word`: an action with this word ends the episode as a broken dream would.
+    """
+
+    def __init__(self, secret: str = "moon", split: str | None = "train", break_word: str = "", tasks: int = 6) -> None:
+        self.secret, self.break_word = secret, break_word
+        self.domain = DOMAIN
+        self.tasks = tuple(t for t in map(make_task, range(tasks)) if split in (None, t.split))
+        self.observation_space = self.action_space = Unicode()
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.task, self.state, self.steps = (options or {}).get("task", self.tasks[0]), "Say a word", 0
+        return self.state, self._info(True, None)
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        parsed = DOMAIN.parse_action(self.state, action)
+        possible = parsed is not None and DOMAIN.is_possible(self.state, parsed)
+        word = parsed.argument if parsed and possible else ""
+        if word and word == self.break_word:
+            return self.state, 0.0, False, True, self._info(possible, "model_error")
+        won = word == self.secret
+        self.state = f"Not {word}" if word in WORDS and not won else self.state
+        truncated = not won and self.steps >= 2
+        reason = "success" if won else "time_limit" if truncated else None
+        return self.state, float(won), won, truncated, self._info(possible, reason)
+
+    def _info(self, possible: bool, end_reason: str | None) -> dict[str, Any]:
+        return {"task": self.task, "possible": possible, "success": end_reason == "success", "end_reason": end_reason}
+
+
+gym.register(id="Guess-v0", entry_point="guessing_world:GuessingEnv")
+
+
+def make_tokenizer(template: str = TEMPLATE) -> Any:
+    """A word-level tokenizer whose tokens, put together, give the text back exactly."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<|pad|>", "<|im_start|>", "<|im_end|>"]
+    words = ["<unk>", *WORDS, "<action>", "</action>", "<think>", "</think>", "say", "shout", "[", "]", "\n", " ", ":"]
+    words += ["system", "user", "assistant", "Say", "words", "Task", "Find", "the", "word", "a", "Not"]
+    vocabulary = {token: index for index, token in enumerate(special + words)}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(r"</?\w+>|\w+|\s|[^\w\s]"), behavior="isolated")
+    core.decoder = decoders.Fuse()
+    tokenizer: Any = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|pad|>", unk_token="<unk>",
+        additional_special_tokens=["<|im_start|>"], clean_up_tokenization_spaces=False,
+    )  # fmt: skip
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def make_checkpoint(folder: Path, kind: str = "lfm2", seed: int = 0) -> Path:
+    """A tiny random checkpoint (about 20,000 parameters) with its tokenizer, saved as transformers saves one."""
+    import torch
+    from transformers import Lfm2Config, Lfm2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+    tokenizer = make_tokenizer()
+    torch.manual_seed(seed)
+    shape: dict[str, Any] = {
+        "vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 512,
+        "bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
+    }  # fmt: skip
+    model: Any
+    if kind == "lfm2":
+        shape["block_auto_adjust_ff_dim"] = False
+        model = Lfm2ForCausalLM(Lfm2Config(**shape, layer_types=["conv", "full_attention"]))
+    else:
+        model = Qwen3ForCausalLM(Qwen3Config(**shape, head_dim=16))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def demonstrations(count: int, seed: int = 0, words: tuple[str, ...] = WORDS) -> list[Trajectory]:
+    """Episodes of a policy that says random words: the form of an answer, no knowledge of the secret."""
+    rng, trajectories = np.random.default_rng(seed), []
+    for number in range(count):
+        env = GuessingEnv()
+        task = env.tasks[number % len(env.tasks)]
+        state, _ = env.reset(options={"task": task})
+        steps: list[Transition] = []
+        info: dict[str, Any] = {"end_reason": None}
+        while info["end_reason"] is None:
+            action = f"say[{rng.choice(words)}]"
+            after, reward, end, _, info = env.step(action)
+            steps.append(Transition(task, len(steps), state, action, after, reward, end))
+            state = after
+        trajectories.append(Trajectory(task, tuple(steps), info["end_reason"], "random", f"random-{number}"))
+    return trajectories

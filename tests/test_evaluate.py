@@ -1,0 +1,75 @@
+"""Success rates with their intervals, and the evaluate command in the tiny real world."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from guessing_world import make_checkpoint, make_task
+
+from dreamgym_env.trainers import evaluate as module
+from dreamgym_env.trainers.agent import Rollout, Turn
+from dreamgym_env.trainers.evaluate import EvaluateConfig, choose_episodes, summarise, wilson_interval
+from dreamgym_env.trajectories import read_trajectories
+from dreamgym_env.types import EndReason, Trajectory, Transition
+
+
+def test_wilson_interval_by_hand_and_at_the_ends() -> None:
+    # k = 5, n = 10, z = 1.96: centre 1/2, half-width 1.96 / 1.38416 * sqrt(0.025 + 0.009604) = 0.26340.
+    low, high = wilson_interval(5, 10, z=1.96)
+    assert low == pytest.approx(0.5 - 0.26340, abs=1e-4)
+    assert high == pytest.approx(0.5 + 0.26340, abs=1e-4)
+    assert wilson_interval(0, 10) == (0.0, pytest.approx(0.2775, abs=1e-4))  # z^2 / (n + z^2) = 3.8415 / 13.8415
+    assert wilson_interval(10, 10)[1] == 1.0
+    assert wilson_interval(0, 0) == (0.0, 1.0)
+    with pytest.raises(ValueError, match=r"`k` must be in \[0, n\], got k=3, n=2"):
+        wilson_interval(3, 2)
+
+
+def rollout(reason: EndReason, turns: int) -> Rollout:
+    task = make_task(0)
+    step = Transition(task, 0, "a", "b", "c", reward=float(reason == "success"))
+    turn = Turn((1,), (2, 3), (-0.1, -0.2))
+    return Rollout(Trajectory(task, (step,), reason), (turn,) * turns)
+
+
+def test_broken_episodes_are_no_failures() -> None:
+    result = summarise([rollout("success", 1), rollout("failure", 3), rollout("model_error", 9)], "X-v0", "dream")
+    assert (result.n, result.successes, result.success_rate) == (2, 1, 0.5)
+    assert result.end_reasons == {"success": 1, "failure": 1, "model_error": 1}
+    assert (result.mean_steps, result.mean_response_tokens, result.steps) == (2.0, 4.0, 13)
+    empty = summarise([rollout("model_error", 1)], "X-v0", "dream")
+    assert (empty.n, empty.low, empty.high) == (0, 0.0, 1.0)
+
+
+def test_few_tasks_are_played_again() -> None:
+    tasks = [make_task(0), make_task(1)]
+    assert choose_episodes(tasks, 5) == [*tasks, *tasks, tasks[0]]
+
+
+def test_the_command_plays_held_out_tasks_and_repeats_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = make_checkpoint(tmp_path / "policy")
+    arguments = f"--policy {policy} --env-id guessing_world:Guess-v0 --episodes 6 --temperature 1 --max-tokens 8"
+    arguments += f" --context-tokens 256 --num-envs 3 --settings tasks=9 --device cpu --output {tmp_path / 'a.json'}"
+    module.main([*arguments.split(), "--trajectories", str(tmp_path / "a.jsonl")])
+    printed = json.loads(capsys.readouterr().out)
+    saved = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
+    assert saved["n"] == printed["n"] == 6
+    assert saved["source"] == "real"
+    assert saved["invalid_actions"] > 0  # random weights speak no grammar
+    episodes = list(read_trajectories(tmp_path / "a.jsonl"))
+    assert {episode.task.split for episode in episodes} == {"held_out"}
+    assert len({episode.task.task_id for episode in episodes}) == 3
+    module.main([*arguments.split(), "--trajectories", str(tmp_path / "b.jsonl")])
+    assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
+
+
+def test_config_says_what_is_wrong() -> None:
+    with pytest.raises(ValueError, match="`episodes` must be >= 1, got 0"):
+        EvaluateConfig("p", episodes=0)

@@ -1,0 +1,360 @@
+"""GRPO end to end in a tiny real world and a tiny dream: it learns, resumes bit for bit and counts what it should."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import gymnasium as gym  # noqa: E402
+from guessing_world import DOMAIN, GuessingEnv, demonstrations, make_checkpoint, make_task  # noqa: E402
+
+from dreamgym_env.replay_buffer import ReplayBuffer  # noqa: E402
+from dreamgym_env.trainers import grpo, grpo_run  # noqa: E402
+from dreamgym_env.trainers.agent import Rollout, Turn  # noqa: E402
+from dreamgym_env.trainers.batches import make_batch, pack_by_length, padding_share, response_logits  # noqa: E402
+from dreamgym_env.trainers.checkpoint import list_checkpoints  # noqa: E402
+from dreamgym_env.trainers.grpo_config import PRESETS, GRPOConfig  # noqa: E402
+from dreamgym_env.trainers.logs import read_metrics  # noqa: E402
+from dreamgym_env.trainers.losses import token_logprobs  # noqa: E402
+from dreamgym_env.trainers.sft import SFTConfig, train  # noqa: E402
+from dreamgym_env.types import (  # noqa: E402
+    Completion,
+    Conversation,
+    DataError,
+    EndReason,
+    Sampling,
+    Task,
+    Trajectory,
+    Transition,
+)
+from dreamgym_env.vector_env import DreamGymVectorEnv  # noqa: E402
+
+DOCS = Path(__file__).parent.parent / "docs" / "grpo.md"
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy that knows the form of an answer and says random words."""
+    folder = tmp_path_factory.mktemp("policy")
+    base = make_checkpoint(folder / "base")
+    config = SFTConfig(
+        str(base), ("demonstrations",), str(folder / "sft"), success_only=False, epochs=10, learning_rate=1e-2,
+        batch_tokens=1024, warmup_steps=5, bf16=False,
+    )  # fmt: skip
+    train(config, demonstrations(96))
+    return folder / "sft"
+
+
+@pytest.fixture
+def config(policy: Path, tmp_path: Path) -> Callable[..., GRPOConfig]:
+    def make(**changes: Any) -> GRPOConfig:
+        values: dict[str, Any] = {
+            "policy": str(policy), "env_id": "guessing_world:Guess-v0", "output": str(tmp_path / "run"), "updates": 2,
+            "tasks_per_update": 4, "group_size": 8, "max_tokens": 12, "context_tokens": 256, "learning_rate": 3e-3,
+            "mini_batch": 16, "token_budget": 1024, "eval_every": 0, "device": "cpu", "tensorboard": False,
+        }  # fmt: skip
+        return GRPOConfig(**{**values, **changes})
+
+    return make
+
+
+def episode(reason: EndReason, turns: Sequence[Turn] = (Turn((1,), (2,), (-1.0,)),), number: int = 0) -> Rollout:
+    task = make_task(number)
+    step = Transition(task, 0, "a", "say[sun]", "b", reward=float(reason == "success"))
+    return Rollout(Trajectory(task, (step,) * (reason != "model_error"), reason), tuple(turns))
+
+
+def test_it_learns_and_logs_every_key_that_the_docs_define(config: Any) -> None:
+    lines: list[tuple[int, dict[str, float]]] = []
+    settings = config(updates=12, eval_every=6, eval_episodes=40, eval_temperature=1.0, tensorboard=True)
+    folder = grpo.train(settings, lambda update, metrics: lines.append((update, metrics)))
+    success = {u: m["eval/guessing_world:Guess-v0/success_rate"] for u, m in lines if "train/loss" not in m}
+    assert list(success) == [0, 6, 12]
+    assert success[0] < 0.75 < 0.9 < success[12]
+    assert (folder / "model.safetensors").exists()
+    assert [update for update, _ in lines] == [row["update"] for row in read_metrics(folder.parent / "metrics.jsonl")]
+    assert list((folder.parent / "tensorboard").glob("events*"))
+    last = lines[-1][1]
+    assert last["real/train_steps"] == sum(m.get("collect/actions", 0) for _, m in lines)
+    assert last["real/eval_steps"] >= 3 * 40
+    defined = set(re.findall(r"^\| `([^`]+)` \|", DOCS.read_text(encoding="utf-8"), re.MULTILINE))
+    logged = {re.sub(r"^eval/.*/", "eval/ENV/", key) for _, metrics in lines for key in metrics}
+    logged = {re.sub(r"collect/end_.*", "collect/end_REASON", key) for key in logged}
+    assert logged <= defined, f"not in docs/grpo.md: {sorted(logged - defined)}"
+
+
+def test_two_and_two_updates_are_four_bit_for_bit(config: Any, tmp_path: Path) -> None:
+    straight = grpo.train(config(updates=4, output=str(tmp_path / "a"), eval_every=1, eval_episodes=4))
+    halves = config(updates=2, output=str(tmp_path / "b"), eval_every=2, eval_episodes=4)
+    grpo.train(halves)
+    resumed = grpo.train(dataclasses.replace(halves, updates=4, resume=True))
+    assert (straight / "model.safetensors").read_bytes() == (resumed / "model.safetensors").read_bytes()
+    left, right = (list_checkpoints(tmp_path / name / "checkpoints")[-1] for name in "ab")
+    assert (left / "optimizer.safetensors").read_bytes() == (right / "optimizer.safetensors").read_bytes()
+    rows = {name: read_metrics(tmp_path / name / "metrics.jsonl") for name in "ab"}
+    told = [[r["train/loss"] for r in rows[name] if "train/loss" in r] for name in "ab"]
+    assert told[0] == told[1]
+    assert len(told[0]) == 4
+
+
+def script(tmp_path: Path, settings: GRPOConfig, body: str) -> Path:
+    """A program that runs `body` with the given settings as `config`."""
+    lines = [f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})", "import guessing_world, torch"]
+    lines += ["from dreamgym_env.trainers import grpo, grpo_run", f"config = grpo.GRPOConfig(**{vars(settings)!r})"]
+    file = tmp_path / "program.py"
+    file.write_text("\n".join([*lines, body]) + "\n", encoding="utf-8")
+    return file
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(config: Any, tmp_path: Path) -> None:
+    settings = config(updates=25, save_every=1, resume=True)
+    program = [sys.executable, str(script(tmp_path, settings, "grpo.train(config)"))]
+    process = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and len(list_checkpoints(tmp_path / "run" / "checkpoints")) < 2:
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "run" / "policy").exists()
+    subprocess.run(program, check=True)
+    finished = (tmp_path / "run" / "policy" / "model.safetensors").read_bytes()
+    straight = dataclasses.replace(settings, output=str(tmp_path / "straight"))
+    subprocess.run([sys.executable, str(script(tmp_path, straight, "grpo.train(config)"))], check=True)
+    assert finished == (tmp_path / "straight" / "policy" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_step_of_one(config: Any, tmp_path: Path) -> None:
+    body = """
+run = grpo_run.prepare(config)
+tasks = run.curriculum.sample(4)
+run.model.seed(5)
+from dreamgym_env.trainers.rollout import Collector, collect
+from dreamgym_env.types import Sampling
+groups = collect(Collector(run.model, run.pool, Sampling(1.0, max_tokens=12), 256), tasks, 5)
+scored = [grpo.Scored(r, tuple(0.5 - i for i in range(len(r.turns)))) for g in groups for r in g]
+print("NORM", run.accelerator.num_processes, grpo.optimizer_step(run, scored, True)["grad_norm"])
+"""
+    program = str(script(tmp_path, config(token_budget=256, num_envs=20), body))
+    one = subprocess.run([sys.executable, program], check=True, capture_output=True, text=True).stdout
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", program]
+    two = subprocess.run(launcher, check=True, capture_output=True, text=True).stdout
+    found = [re.findall(r"NORM (\d) ([\d.e-]+)", text) for text in (one, two)]
+    assert [count for text in found for count, _ in text] == ["1", "2", "2"]
+    assert [float(norm) for _, norm in found[1]] == pytest.approx([float(found[0][0][1])] * 2, rel=1e-4)
+
+
+def test_a_cut_checkpoint_is_told_and_passed_over_on_demand(config: Any) -> None:
+    grpo.train(config(save_every=1))
+    newest = list_checkpoints(Path(config().output) / "checkpoints")[-1]
+    weights = newest / "policy" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(DataError, match=r"must have .* got 1000 bytes"):
+        grpo_run.prepare(config(resume=True))
+    assert grpo_run.prepare(config(resume=True, fall_back=True)).update == 1
+
+
+def test_groups_without_spread_and_broken_episodes_teach_nothing(config: Any) -> None:
+    spread = [episode("success"), episode("failure"), episode("model_error"), episode("time_limit")]
+    flat = [episode("failure")] * 3 + [episode("model_error")]
+    scored, metrics = grpo.score(config(), [spread, flat])
+    assert [item.rollout.trajectory.end_reason for item in scored] == ["success", "failure", "time_limit"]
+    # {1, 0, 0}: mean 1/3, sample std sqrt(1/3): 2/3 * sqrt(3) and -1/3 * sqrt(3).
+    assert [item.advantages[0] for item in scored] == pytest.approx([1.1547, -0.57735, -0.57735], abs=1e-4)
+    assert metrics["collect/groups_without_spread"] == 1
+    assert metrics["collect/broken_episodes"] == 2
+    assert metrics["collect/reward"] == pytest.approx(1 / 6)
+
+
+def test_penalties_touch_their_response_alone(config: Any) -> None:
+    good, invalid = Turn((1,), (2,), (-1.0,)), Turn((1,), (2,), (-1.0,), valid=False, possible=False)
+    impossible = Turn((1,), (2,), (-1.0,), possible=False)
+    group = [episode("success", (good, invalid, impossible)), episode("failure")]
+    scored, _ = grpo.score(config(invalid_penalty=0.1, impossible_penalty=0.05), [group])
+    # {1, 0}: +- sqrt(1/2).
+    assert scored[0].advantages == pytest.approx([0.70711, 0.60711, 0.65711], abs=1e-4)
+
+
+def test_a_round_without_spread_changes_no_weight(config: Any) -> None:
+    run = grpo_run.prepare(config())
+    before = [weight.clone() for weight in run.network.parameters()]
+    metrics = grpo.learn(run, grpo.score(config(), [[episode("failure")] * 4])[0])
+    assert metrics["train/optimizer_steps"] == metrics["train/tokens"] == 0
+    assert all(torch.equal(a, b) for a, b in zip(before, run.network.parameters(), strict=True))
+
+
+def collected(run: Any) -> list[grpo.Scored]:
+    tasks = run.curriculum.sample(2)
+    groups = grpo_run.play(run, run.pool, tasks, 4, Sampling(1.0, max_tokens=12), seed=1)
+    return [grpo.Scored(r, tuple(0.5 - i for i in range(len(r.turns)))) for group in groups for r in group]
+
+
+def test_one_padded_pass_sees_what_the_sampler_saw(config: Any) -> None:
+    run = grpo_run.prepare(config())
+    items = collected(run)
+    batch = make_batch([item.rollout for item in items])
+    logprobs = token_logprobs(response_logits(run.network, batch), batch.targets_BK)
+    sampled = batch.select([item.rollout.logprobs for item in items])
+    torch.testing.assert_close(logprobs[batch.mask_BK], sampled[batch.mask_BK], atol=1e-4, rtol=1e-4)
+    assert int(batch.mask_BK.sum()) == sum(item.rollout.response_tokens for item in items)
+
+
+@pytest.mark.parametrize("how", ["token_mean", "sequence_mean"])
+def test_packing_has_no_influence_on_the_gradient(config: Any, how: Any) -> None:
+    gradients = []
+    for budget in (60, 4096):
+        run = grpo_run.prepare(config(token_budget=budget, aggregation=how, kl_coef=0.1, max_grad_norm=1e9))
+        items = collected(run)
+        for weight in run.reference.parameters():  # so that the KL has a slope
+            weight.data.mul_(1.1)
+        run.optimizer.step = lambda *a: None
+        run.optimizer.zero_grad = lambda **k: None
+        grpo.optimizer_step(run, items, first=True)
+        gradients.append(torch.cat([weight.grad.flatten() for weight in run.network.parameters()]))
+    assert gradients[0].abs().max() > 1e-3
+    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-6, rtol=1e-3)
+
+
+def test_packs_are_full_and_similar() -> None:
+    lengths = [10, 3, 9, 4, 30]
+    packs = pack_by_length(lengths, 20)
+    assert packs == [[4], [0, 2], [3, 1]]
+    assert padding_share(lengths, packs) == pytest.approx(1 - 56 / 58)
+    with pytest.raises(ValueError, match="`token_budget` must be >= 1 token, got 0"):
+        pack_by_length(lengths, 0)
+
+
+def test_the_curriculum_bounds_generated_tasks_and_remembers(config: Any) -> None:
+    asked: list[list[Task]] = []
+
+    def vary(tasks: Sequence[Task], seed: int) -> list[Task]:
+        asked.append(list(tasks))
+        name = f"made-{len(asked)}"
+        return [dataclasses.replace(tasks[0], task_id=name, origin="generated", parent_id=tasks[0].task_id)]
+
+    settings = config(updates=3, lam=0.25, save_every=3)
+    shares: list[float] = []
+    grpo.train(settings, lambda _, metrics: shares.append(metrics["collect/generated_share"]), vary)
+    assert shares[0] == 0 < max(shares) <= 0.25
+    state = json.loads((list_checkpoints(Path(settings.output) / "checkpoints")[-1] / "state.json").read_text())
+    assert [task["task_id"] for task in state["curriculum"]["generated"]] == ["made-1", "made-2", "made-3"]
+    with pytest.raises(ValueError, match="`lam` must be 0 where tasks cannot be dreamed"):
+        grpo.train(settings)
+
+
+class GuessingDream:
+    """An experience model's language model for the guessing world, as rules; the secret is "star"."""
+
+    def __init__(self) -> None:
+        self.tasks = 0
+
+    def complete(self, conversations: Sequence[Conversation], sampling: Sampling) -> list[Completion]:
+        answers = []
+        for conversation in conversations:
+            if "<task>" in conversation[0]["content"]:
+                self.tasks += 1
+                answers.append(Completion(f"<task>Find the word {self.tasks}</task>"))
+                continue
+            word = re.findall(r"say\[(\w+)\]", conversation[-1]["content"])[-1]
+            outcome = "success" if word == "star" else "continue"
+            answers.append(Completion(f"<state>Not {word}</state>\n<outcome>{outcome}</outcome>"))
+        return answers
+
+
+@pytest.fixture
+def dream_id() -> Iterator[str]:
+    def make(num_envs: int = 1, **settings: Any) -> DreamGymVectorEnv:
+        buffer = ReplayBuffer("memory", domain="guessing_world:DOMAIN")
+        tasks = [make_task(number) for number in range(6)]
+        return DreamGymVectorEnv(num_envs, DOMAIN, GuessingDream(), buffer, tasks, **settings)
+
+    entry: Any = make
+    gym.register(id="GuessDream-v0", entry_point="dreamgym_env.env:DreamGymEnv", vector_entry_point=entry)
+    yield "GuessDream-v0"
+    del gym.registry["GuessDream-v0"]
+
+
+def test_training_in_a_dream_uses_no_real_step_and_grows_the_buffer(config: Any, dream_id: str) -> None:
+    lines: list[dict[str, float]] = []
+    settings = config(
+        env_id=dream_id, updates=8, eval_every=8, eval_episodes=40, eval_temperature=1.0,
+        eval_envs=("guessing_world:Guess-v0",), eval_settings=('secret="star"',), settings=("top_k=1",),
+        grow_buffer=True,
+    )  # fmt: skip
+    grpo.train(settings, lambda _, metrics: lines.append(metrics))
+    assert lines[-1]["real/train_steps"] == 0 < lines[-1]["real/eval_steps"]
+    before, after = (lines[index]["eval/guessing_world:Guess-v0/success_rate"] for index in (0, -1))
+    assert before + 0.15 < after
+    assert sum(metrics.get("curriculum/buffer_added", 0) for metrics in lines) > 0
+    checkpoint = list_checkpoints(Path(settings.output) / "checkpoints")[-1]
+    assert (checkpoint / "dreams.jsonl").read_text(encoding="utf-8").count('"source": "dream"') > 0
+    with pytest.raises(ValueError, match="`grow_buffer` must be False where"):
+        grpo.train(config(grow_buffer=True))
+
+
+def test_variations_are_proposed_dreamed_and_resumed(config: Any, dream_id: str, tmp_path: Path) -> None:
+    settings = config(env_id=dream_id, updates=3, lam=0.5, variations=2, settings=("top_k=0",), learning_rate=1e-4)
+    lines: list[dict[str, float]] = []
+    grpo.train(settings, lambda _, metrics: lines.append(metrics))
+    assert 0 < lines[-1]["collect/generated_share"] <= 0.5
+    assert lines[-1]["curriculum/tasks"] == 4 + sum(metrics["curriculum/new_tasks"] for metrics in lines)
+    state = json.loads((list_checkpoints(tmp_path / "run" / "checkpoints")[-1] / "state.json").read_text())
+    assert len(state["proposed"]) >= len(state["curriculum"]["generated"]) > 0
+    assert all(task["parent_id"] for task in state["proposed"])
+    resumed = grpo_run.prepare(dataclasses.replace(settings, resume=True))
+    assert [task.task_id for task in resumed.proposed] == [task["task_id"] for task in state["proposed"]]
+
+
+def test_presets_hold_verl_agents_figures() -> None:
+    preset = PRESETS["verl-agent-webshop"][1]
+    assert (preset.tasks_per_update, preset.group_size, preset.mini_batch) == (16, 8, 64)
+    assert (preset.learning_rate, preset.weight_decay, preset.warmup_updates) == (1e-6, 0.01, 0)
+    assert (preset.clip_low, preset.clip_high, preset.dual_clip, preset.epochs) == (0.2, 0.2, 3.0, 1)
+    assert (preset.kl_coef, preset.entropy_coef, preset.invalid_penalty, preset.max_grad_norm) == (0.01, 0.001, 0.1, 1)
+    assert (preset.updates, preset.eval_every, preset.eval_episodes, preset.eval_temperature) == (150, 5, 128, 0.4)
+    assert (preset.temperature, preset.max_tokens, preset.aggregation) == (1.0, 512, "token_mean")
+    assert preset.scale_by_std
+    assert not preset.graded_reward
+
+
+def test_config_says_what_is_wrong() -> None:
+    with pytest.raises(ValueError, match="`group_size` must be >= 2"):
+        GRPOConfig(group_size=1)
+    with pytest.raises(ValueError, match=r"`lam` must be in \[0, 1\], got 2"):
+        GRPOConfig(lam=2)
+    with pytest.raises(ValueError, match=r"`dual_clip` must be > 1 or None, got 0\.5"):
+        GRPOConfig(dual_clip=0.5)
+    assert [GRPOConfig(warmup_updates=4, learning_rate=1.0).rate(update) for update in (0, 3, 9)] == [0.25, 1, 1]
+
+
+def test_the_command_line_takes_a_preset_and_overrides(
+    config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[GRPOConfig] = []
+
+    def note(config: GRPOConfig) -> Path:
+        seen.append(config)
+        return tmp_path
+
+    monkeypatch.setattr(grpo, "train", note)
+    grpo.main(["small", "--updates", "3", "--eval-envs", "Real-WebShop-v0", "--kl-coef", "0.05"])
+    expected = dataclasses.replace(PRESETS["small"][1], updates=3, eval_envs=("Real-WebShop-v0",), kl_coef=0.05)
+    assert seen == [expected]
+
+
+def test_the_world_itself() -> None:
+    env = GuessingEnv()
+    env.reset()
+    assert env.step("shout[moon]")[4]["possible"] is False
+    assert env.step("say[moon]")[1:3] == (1.0, True)

@@ -1,0 +1,115 @@
+"""SFT of a policy: what is learned, what is left out, and that it works on both architectures."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+from guessing_world import DOMAIN, demonstrations, make_checkpoint, make_tokenizer
+
+from dreamgym_env.trainers import sft
+from dreamgym_env.trainers.agent import AgentChat
+from dreamgym_env.trainers.sft import SFTConfig, demonstration_rollout, example_of, load_demonstrations
+from dreamgym_env.trajectories import write_trajectories
+from dreamgym_env.types import DataError, Trajectory
+
+
+def config(**changes: Any) -> SFTConfig:
+    return SFTConfig(**{"model": "m", "trajectories": ("t",), "output": "o", **changes})
+
+
+def with_step(trajectory: Trajectory, index: int, **changes: Any) -> Trajectory:
+    steps = list(trajectory.transitions)
+    steps[index] = dataclasses.replace(steps[index], **changes)
+    return dataclasses.replace(trajectory, transitions=tuple(steps))
+
+
+def held_out(trajectory: Trajectory) -> Trajectory:
+    task = dataclasses.replace(trajectory.task, split="held_out")
+    steps = tuple(dataclasses.replace(step, task=task) for step in trajectory.transitions)
+    return dataclasses.replace(trajectory, task=task, transitions=steps)
+
+
+def test_the_loss_counts_response_tokens_alone() -> None:
+    tokenizer = make_tokenizer()
+    trajectory = next(t for t in demonstrations(20) if len(t.transitions) == 2)
+    example = example_of(demonstration_rollout(AgentChat(tokenizer, DOMAIN.agent_instruction), trajectory))
+    learned = tokenizer.decode([i for i, w in zip(example.ids, example.weights, strict=True) if w])
+    actions = [step.action for step in trajectory.transitions]
+    assert learned == "".join(f"<action>{action}</action><|im_end|>" for action in actions)
+    assert tokenizer.decode(example.ids).startswith("<|im_start|>system\nSay words<|im_end|>\n<|im_start|>user\nTask:")
+
+
+def test_impossible_actions_are_shown_but_not_learned() -> None:
+    chat = AgentChat(make_tokenizer(), DOMAIN.agent_instruction)
+    trajectory = next(t for t in demonstrations(20) if len(t.transitions) == 2)
+    blunder = with_step(trajectory, 0, possible=False)
+    whole, skipped = (example_of(demonstration_rollout(chat, blunder, skip)) for skip in (False, True))
+    assert whole.ids.tolist() == skipped.ids.tolist()
+    assert skipped.weights.sum() == whole.weights.sum() / 2
+    assert not skipped.weights[: len(skipped.ids) // 2].any()
+
+
+def test_filters_count_what_they_leave_out() -> None:
+    tokenizer = make_tokenizer()
+    given = demonstrations(40)
+    wins = [t for t in given if t.success]
+    broken = dataclasses.replace(wins[0], end_reason="model_error")
+    data = load_demonstrations(config(), tokenizer, [*given, broken, held_out(wins[0])])
+    assert (len(data.train), len(data.held_out), data.broken) == (len(wins), 1, 1)
+    assert data.failed == 40 - len(wins) > 0
+    assert len(load_demonstrations(config(success_only=False, max_episodes=7), tokenizer, given).train) == 7
+    short = load_demonstrations(config(max_tokens=40), tokenizer, given)
+    assert len(short.train) + short.too_long == len(wins)
+    assert short.too_long > 0
+    with pytest.raises(DataError, match=r"must hold episodes to train on, got none.*'failed': 1"):
+        load_demonstrations(config(), tokenizer, [t for t in given if not t.success][:1])
+
+
+@pytest.mark.parametrize("kind", ["lfm2", "qwen3"])
+def test_training_learns_and_saves(tmp_path: Path, kind: str) -> None:
+    from dreamgym_env.language_model import TransformersModel
+    from dreamgym_env.trainers.evaluate import evaluate
+    from dreamgym_env.trainers.pools import open_pool
+    from dreamgym_env.trainers.rollout import Collector
+    from dreamgym_env.types import Sampling
+
+    base = make_checkpoint(tmp_path / "base", kind)
+    moons = [t for t in demonstrations(60, words=("moon",)) if t.success]
+    file = tmp_path / "demos.jsonl"
+    write_trajectories(file, [*moons[:40], *map(held_out, moons[40:])])
+    output = tmp_path / "policy"
+    arguments = f"--model {base} --trajectories {file} --output {output} --epochs 24 --learning-rate 1e-2"
+    sft.main([*arguments.split(), *["--batch-tokens", "512", "--warmup-steps", "5", "--log-every", "20"]])
+    report = json.loads((output / "sft.json").read_text(encoding="utf-8"))
+    assert report["held_out_loss"] < 0.2 < 1.0 < report["held_out_loss_before"]
+    model = TransformersModel.load(str(output), dtype="float32", device="cpu")
+    pool = open_pool("guessing_world:Guess-v0", 4, split="held_out")
+    result, _ = evaluate(Collector(model, pool, Sampling(0.0, max_tokens=16), 256), "Guess-v0", pool.tasks, 0)
+    assert (result.successes, result.n) == (2, 2)
+
+
+def test_bfloat16_is_used_where_it_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    for name, value in (("_is_avx512_bf16_supported", False), ("_is_amx_tile_supported", True)):
+        monkeypatch.setattr(torch.cpu, name, lambda value=value: value, raising=False)
+    assert sft.fast_bfloat16("cuda:0")
+    assert sft.fast_bfloat16("cpu")
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+    assert not sft.fast_bfloat16("cpu")
+
+
+def test_config_says_what_is_wrong() -> None:
+    with pytest.raises(ValueError, match="`epochs` must be > 0, got 0"):
+        config(epochs=0)
+    with pytest.raises(ValueError, match="`max_episodes` must be >= 1 or None, got 0"):
+        config(max_episodes=0)
+    with pytest.raises(ValueError, match="`trajectories` must name at least one file"):
+        config(trajectories=())

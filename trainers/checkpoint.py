@@ -1,0 +1,191 @@
+"""Checkpoints that survive a kill: written beside, then renamed; tensors as safetensors, all else as JSON, no pickle.
+
+checkpoints/update_000010/
+    policy/                 what `transformers` saves: config, tokenizer, model.safetensors
+    optimizer.safetensors   the optimizer's tensors, named `<parameter index>.<name>`
+    state.json              the optimizer's settings and whatever the trainer adds
+    manifest.json           size and SHA-256 of every other file; written last
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dreamgym_env.types import DataError
+
+_PREFIX, _PARTIAL = "update_", ".partial-"
+
+
+def save_checkpoint(
+    folder: Path,
+    update: int,
+    model: Any,
+    tokenizer: Any,
+    optimizer: Any,
+    state: Mapping[str, Any],
+    keep_last: int = 2,
+    files: Mapping[str, str] | None = None,
+) -> Path:
+    """Writes `folder/update_<number>` whole or not at all, then deletes all but the newest `keep_last`.
+
+    `state` must be JSON; `files` are further text files by name. Gives the path of the checkpoint.
+
+    Raises:
+        ValueError: `keep_last` < 1.
+    """
+    if keep_last < 1:
+        raise ValueError(f"`keep_last` must be >= 1, got {keep_last}")
+    final = folder / f"{_PREFIX}{update:06d}"
+    partial = folder / f"{_PARTIAL}{final.name}"
+    shutil.rmtree(partial, ignore_errors=True)
+    save_policy(partial / "policy", model, tokenizer)
+    settings = _save_optimizer(partial / "optimizer.safetensors", optimizer)
+    text = json.dumps({"update": update, "optimizer": settings, **state}, indent=1)
+    for name, content in {"state.json": text, **(files or {})}.items():
+        (partial / name).write_text(content, encoding="utf-8")
+    (partial / "manifest.json").write_text(json.dumps(_manifest(partial), indent=1), encoding="utf-8")
+    _flush(partial)
+    if final.exists():  # a resumed run that passes here again
+        shutil.rmtree(final)
+    os.replace(partial, final)
+    _prune(folder, keep_last)
+    return final
+
+
+def save_policy(folder: Path, model: Any, tokenizer: Any) -> None:
+    """A checkpoint folder that `from_pretrained` reads: safetensors, config, tokenizer with its chat template."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The complete checkpoints of a run, oldest first. What a kill left half-written is not among them."""
+    return sorted(path for path in folder.glob(f"{_PREFIX}*") if path.is_dir())
+
+
+def find_checkpoint(folder: Path, fall_back: bool = False) -> Path | None:
+    """The newest checkpoint, checked against its manifest; None where there is none.
+
+    With `fall_back` a damaged one is passed over for the one before it.
+
+    Raises:
+        DataError: the newest is damaged and `fall_back` is False, or all are.
+    """
+    found = list_checkpoints(folder)
+    for path in reversed(found):
+        try:
+            verify_checkpoint(path)
+        except DataError:
+            if not fall_back or path == found[0]:
+                raise
+        else:
+            return path
+    return None
+
+
+def verify_checkpoint(path: Path) -> None:
+    """Compares every file with the manifest.
+
+    Raises:
+        DataError: a file is missing, cut short or changed; names it and says what to do.
+    """
+    remedy = f"delete {path} or resume with fall_back to use the checkpoint before it"
+    try:
+        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        expected = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in manifest.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(f"{path / 'manifest.json'} must list the checkpoint's files ({error}); {remedy}") from error
+    for name, (size, digest) in expected.items():
+        file = path / name
+        found = file.stat().st_size if file.is_file() else None
+        if found != size:
+            got = "no such file" if found is None else f"{found} bytes"
+            raise DataError(f"{file} must have {size} bytes, got {got}; {remedy}")
+        if _sha256(file) != digest:
+            raise DataError(f"{file} has other content than was saved (SHA-256 differs); {remedy}")
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """`state.json` of a checkpoint."""
+    state: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    return state
+
+
+def load_optimizer(path: Path, optimizer: Any) -> None:
+    """Puts the saved optimizer state into `optimizer`, whose parameters must be those it was saved from.
+
+    Raises:
+        DataError: the number of parameters or their groups differ, or the file cannot be read.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    file, settings = path / "optimizer.safetensors", load_state(path)["optimizer"]
+    try:
+        tensors = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{file} cannot be read ({error}); delete {path} and resume from the one before") from error
+    state: dict[int, dict[str, Any]] = {int(index): dict(values) for index, values in settings["scalars"].items()}
+    for name, tensor in tensors.items():
+        index, _, key = name.partition(".")
+        state.setdefault(int(index), {})[key] = tensor
+    groups = [{**group, "betas": tuple(group["betas"])} for group in settings["param_groups"]]
+    try:
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+    except ValueError as error:
+        raise DataError(f"{file} belongs to another model or optimizer: {error}") from error
+
+
+def _save_optimizer(file: Path, optimizer: Any) -> dict[str, Any]:
+    """Writes the optimizer's tensors and gives the rest as JSON values."""
+    import torch
+    from safetensors.torch import save_file
+
+    saved = optimizer.state_dict()
+    tensors: dict[str, Any] = {}
+    scalars: dict[str, dict[str, Any]] = {}
+    for index, values in saved["state"].items():
+        for key, value in values.items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"{index}.{key}"] = value.detach().cpu().contiguous()
+            else:
+                scalars.setdefault(str(index), {})[key] = value
+    save_file(tensors, file)
+    return {"param_groups": saved["param_groups"], "scalars": scalars}
+
+
+def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files
+    }
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _flush(folder: Path) -> None:
+    """Has the files reach the disk before the rename does, so that a power cut leaves no named, empty checkpoint."""
+    for path in [*folder.rglob("*"), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _prune(folder: Path, keep_last: int) -> None:
+    for path in [*list_checkpoints(folder)[:-keep_last], *folder.glob(f"{_PARTIAL}*")]:
+        shutil.rmtree(path)

@@ -1,0 +1,191 @@
+"""Success of a policy on a list of tasks, in any environment, with its interval: `dreamgym evaluate`.
+
+python -m dreamgym_env.trainers.evaluate --policy FOLDER --env-id Real-WebShop-v0 --episodes 300
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dreamgym_env.loading import embedded_policy_path
+from dreamgym_env.types import Sampling, Split, Task
+
+from .agent import Rollout
+from .pools import open_pool, read_settings
+from .rollout import Collector, Progress, collect
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures over `n` episodes; broken ones (`model_error`) are counted in `end_reasons` but not in `n`.
+
+    `success_rate` and the 95% Wilson interval `low`, `high` are in [0, 1], NaN-free: 0 and [0, 1] where n is 0.
+    `mean_reward` is the environment's summed reward per episode. `invalid_rate` and `impossible_rate` are shares of
+    all actions. `steps` counts every environment step taken, broken episodes included.
+    """
+
+    env_id: str
+    source: str
+    n: int
+    successes: int
+    success_rate: float
+    low: float
+    high: float
+    mean_reward: float
+    mean_steps: float
+    mean_response_tokens: float
+    steps: int
+    invalid_actions: int
+    impossible_actions: int
+    cut_responses: int
+    context_overflows: int
+    invalid_rate: float
+    impossible_rate: float
+    end_reasons: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """What to evaluate, and where."""
+
+    policy: str
+    """Checkpoint folder, hub name, or "embedded" (the bundled starting policy of the environment's domain)."""
+    env_id: str = "Real-WebShop-v0"
+    """Gymnasium id, dream or real; `module:Id-v0` imports the module first."""
+    split: Split = "held_out"
+    """Which tasks."""
+    episodes: int = 128
+    """Episodes in all: the first so many tasks, each once, or several times where there are fewer tasks; >= 1."""
+    temperature: float = 0.4
+    """Sampling temperature, >= 0; 0 is greedy."""
+    max_tokens: int = 512
+    """Longest response, in tokens."""
+    context_tokens: int = 4608
+    """Longest episode, in tokens."""
+    num_envs: int = 32
+    """Environments played at once."""
+    device: str = "auto"
+    """"auto" (a GPU where there is one), "cpu", "cuda", ..."""
+    settings: tuple[str, ...] = ()
+    """Further keywords of `gym.make`, as `name=value` (`data_dir=shop`)."""
+    output: str | None = None
+    """JSON file for the result; printed in any case."""
+    trajectories: str | None = None
+    """JSON-lines file for the episodes themselves."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1:
+            raise ValueError(f"`episodes` must be >= 1, got {self.episodes}")
+        if self.num_envs < 1:
+            raise ValueError(f"`num_envs` must be >= 1, got {self.num_envs}")
+
+
+def wilson_interval(k: int, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson score interval of k successes in n trials, 95% by default; (0, 1) where n is 0.
+
+    Raises:
+        ValueError: not 0 <= k <= n.
+    """
+    if not 0 <= k <= n:
+        raise ValueError(f"`k` must be in [0, n], got k={k}, n={n}")
+    if n == 0:
+        return 0.0, 1.0
+    rate, weight = k / n, z * z / n
+    centre = (rate + weight / 2) / (1 + weight)
+    half = z / (1 + weight) * math.sqrt(rate * (1 - rate) / n + weight / (4 * n))
+    # At the ends the bound is exact in theory; rounding must not leave the rate outside its interval.
+    return (0.0 if k == 0 else centre - half), (1.0 if k == n else centre + half)
+
+
+def summarise(rollouts: Sequence[Rollout], env_id: str, source: str) -> Evaluation:
+    """The figures of some episodes."""
+    reasons = Counter(rollout.trajectory.end_reason for rollout in rollouts)
+    counted = [rollout for rollout in rollouts if rollout.trajectory.end_reason != "model_error"]
+    n, successes = len(counted), reasons["success"]
+    low, high = wilson_interval(successes, n)
+    actions = sum(len(rollout.turns) for rollout in rollouts)
+    invalid = sum(rollout.invalid_actions for rollout in rollouts)
+    impossible = sum(rollout.impossible_actions for rollout in rollouts)
+    return Evaluation(
+        env_id=env_id,
+        source=source,
+        n=n,
+        successes=successes,
+        success_rate=successes / n if n else 0.0,
+        low=low,
+        high=high,
+        mean_reward=_mean([rollout.reward for rollout in counted]),
+        mean_steps=_mean([len(rollout.turns) for rollout in counted]),
+        mean_response_tokens=_mean([rollout.response_tokens for rollout in counted]),
+        steps=actions,
+        invalid_actions=invalid,
+        impossible_actions=impossible,
+        cut_responses=sum(rollout.cut_responses for rollout in rollouts),
+        context_overflows=sum(rollout.context_overflow for rollout in rollouts),
+        invalid_rate=invalid / actions if actions else 0.0,
+        impossible_rate=impossible / actions if actions else 0.0,
+        end_reasons=dict(sorted(reasons.items())),
+    )
+
+
+def choose_episodes(tasks: Sequence[Task], episodes: int) -> list[Task]:
+    """The first `episodes` tasks, over and over where there are fewer."""
+    return [tasks[index % len(tasks)] for index in range(episodes)]
+
+
+def evaluate(
+    collector: Collector, env_id: str, tasks: Sequence[Task], seed: int, progress: Progress | None = None
+) -> tuple[Evaluation, list[Rollout]]:
+    """Plays each task once with its own seed, whatever was drawn before; the figures and the episodes."""
+    collector.model.seed(seed)
+    collector.model.forget()
+    collector.pool.seed(seed)
+    rollouts = [group[0] for group in collect(collector, tasks, progress=progress)]
+    return summarise(rollouts, env_id, collector.pool.source), rollouts
+
+
+def run(config: EvaluateConfig) -> Evaluation:
+    """Loads what the config names, evaluates and writes the files asked for."""
+    from dreamgym_env.language_model import TransformersModel
+
+    settings: dict[str, Any] = {"split": config.split, **read_settings(config.settings)}
+    pool = open_pool(config.env_id, min(config.num_envs, config.episodes), **settings)
+    path = str(embedded_policy_path(pool.domain.name)) if config.policy == "embedded" else config.policy
+    model = TransformersModel.load(path, device=config.device)
+    sampling = Sampling(temperature=config.temperature, max_tokens=config.max_tokens)
+    collector = Collector(model, pool, sampling, config.context_tokens, Path(config.policy).name)
+    tasks = choose_episodes(pool.tasks, config.episodes)
+    try:
+        result, rollouts = evaluate(collector, config.env_id, tasks, config.seed)
+    finally:
+        pool.close()
+    if config.output:
+        record = {"config": asdict(config), **asdict(result)}
+        Path(config.output).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    if config.trajectories:
+        from dreamgym_env.trajectories import write_trajectories
+
+        write_trajectories(config.trajectories, (rollout.trajectory for rollout in rollouts))
+    return result
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line; `--help` lists every setting."""
+    import tyro
+
+    print(json.dumps(asdict(run(tyro.cli(EvaluateConfig, args=arguments, description=__doc__))), indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,240 @@
+"""SFT of the agent's policy on demonstrations: one episode is one sequence, the loss counts response tokens only.
+
+    python -m dreamgym_env.trainers.sft --model BASE --trajectories demos.jsonl --output policy
+
+The chat, its tokens and the answer format are those of `agent.py`, so that GRPO goes on from exactly what was learned.
+Starts from any checkpoint folder with a chat template, pretrained or from scratch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dreamgym_env.domain import load_domain
+from dreamgym_env.trajectories import read_trajectories
+from dreamgym_env.types import DataError, Trajectory
+
+from .agent import AgentChat, Rollout, Turn, write_response
+from .checkpoint import save_policy
+from .supervised import Example, SupervisedConfig, Trainer, collate, nll_sum
+
+
+@dataclass(frozen=True)
+class SFTConfig:
+    """How to make a policy from demonstrations."""
+
+    model: str
+    """Checkpoint folder or hub name to start from."""
+    trajectories: tuple[str, ...]
+    """Files of trajectories (`.jsonl`, `.jsonl.gz`)."""
+    output: str
+    """Folder for the policy."""
+    success_only: bool = True
+    """Whether failed episodes are left out. Broken ones (`model_error`) always are."""
+    skip_impossible: bool = True
+    """Whether responses with an impossible action are shown but not learned."""
+    max_episodes: int | None = None
+    """At most so many training episodes, taken in the files' order; None for all."""
+    max_tokens: int = 4608
+    """Longer episodes are left out and counted."""
+    epochs: float = 3.0
+    """Passes over the episodes, > 0."""
+    learning_rate: float = 1e-3
+    """Peak; 1e-5 suits models of billions of parameters."""
+    batch_tokens: int = 4096
+    """Tokens of a batch, padding included."""
+    warmup_steps: int = 20
+    """Steps of linear warm-up; a cosine down to 3% follows."""
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    """Largest gradient norm."""
+    bf16: bool | None = None
+    """Whether the forward pass runs in bfloat16 autocast (weights stay in float32); None where the machine has
+    instructions for it: without them it is three times slower than float32."""
+    device: str = "cpu"
+    """"cpu", "cuda", ..."""
+    log_every: int = 50
+    """Steps between log lines."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.trajectories:
+            raise ValueError("`trajectories` must name at least one file, got none")
+        if self.epochs <= 0:
+            raise ValueError(f"`epochs` must be > 0, got {self.epochs}")
+        if self.max_episodes is not None and self.max_episodes < 1:
+            raise ValueError(f"`max_episodes` must be >= 1 or None, got {self.max_episodes}")
+
+
+@dataclass(frozen=True)
+class Demonstrations:
+    """Episodes as training sequences, and what was left out. Held-out tasks are never trained on."""
+
+    train: tuple[Example, ...]
+    held_out: tuple[Example, ...]
+    failed: int = 0
+    broken: int = 0
+    too_long: int = 0
+
+
+def demonstration_rollout(chat: AgentChat, trajectory: Trajectory, skip_impossible: bool = True) -> Rollout:
+    """The episode as the agent would have lived it, its actions in the canonical answer format."""
+    turns: list[Turn] = []
+    prompt = chat.first_ids(trajectory.task, trajectory.task.initial_state)
+    for step in trajectory.transitions:
+        if step.step_index == 0:
+            prompt = chat.first_ids(trajectory.task, step.state)
+        response = chat.response_ids(write_response(step.action))
+        turns.append(Turn(prompt, response, possible=step.possible, trained=step.possible or not skip_impossible))
+        prompt = chat.next_ids(step.next_state, response[-1])
+    return Rollout(trajectory, tuple(turns))
+
+
+def example_of(rollout: Rollout) -> Example:
+    """Ids [T] and weight 1 on the response tokens to learn."""
+    return Example(np.asarray(rollout.token_ids, np.int32), np.asarray(rollout.response_mask, np.float32))
+
+
+def load_demonstrations(config: SFTConfig, tokenizer: Any, trajectories: Iterable[Trajectory]) -> Demonstrations:
+    """Filters and encodes.
+
+    Raises:
+        DataError: nothing is left to train on.
+    """
+    train: list[Example] = []
+    held_out: list[Example] = []
+    counts = {"failed": 0, "broken": 0, "too_long": 0}
+    chats: dict[str, AgentChat] = {}
+    for trajectory in trajectories:
+        reason = _unwanted(trajectory, config.success_only)
+        if reason:
+            counts[reason] += 1
+            continue
+        name = trajectory.task.domain
+        if name not in chats:
+            chats[name] = AgentChat(tokenizer, load_domain(name).agent_instruction)
+        example = example_of(demonstration_rollout(chats[name], trajectory, config.skip_impossible))
+        if len(example) > config.max_tokens:
+            counts["too_long"] += 1
+        elif trajectory.task.split == "held_out":
+            held_out.append(example)
+        elif config.max_episodes is None or len(train) < config.max_episodes:
+            train.append(example)
+    if not train:
+        raise DataError(f"`trajectories` must hold episodes to train on, got none; left out: {counts}")
+    return Demonstrations(tuple(train), tuple(held_out), **counts)
+
+
+def held_out_loss(trainer: Trainer, examples: Sequence[Example], batch: int = 16) -> float | None:
+    """Mean nats per response token on held-out episodes; None where there are none."""
+    import torch
+
+    total, count = 0.0, 0.0
+    with torch.no_grad():
+        for start in range(0, len(examples), batch):
+            ids_BT, weights_BT = collate(examples[start : start + batch], trainer.tokenizer.pad_token_id or 0)
+            device = trainer.model.device
+            loss, weight = nll_sum(trainer.model, ids_BT.to(device), weights_BT.to(device))
+            total, count = total + float(loss), count + float(weight)
+    return total / count if count else None
+
+
+def train(config: SFTConfig, trajectories: Iterable[Trajectory]) -> dict[str, Any]:
+    """Trains, saves the policy to `output` and gives the report that is saved beside it as `sft.json`."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    torch.manual_seed(config.seed)
+    tokenizer = AutoTokenizer.from_pretrained(config.model)
+    model: Any = AutoModelForCausalLM.from_pretrained(config.model, dtype=torch.float32)
+    model.to(config.device)
+    data = load_demonstrations(config, tokenizer, trajectories)
+    trainer = Trainer(model, tokenizer, _supervised(config))
+    lines: list[dict[str, Any]] = []
+
+    def log(line: dict[str, Any]) -> None:
+        lines.append(line)
+        print(json.dumps(line), flush=True)
+
+    before = held_out_loss(trainer, data.held_out)
+    trainer.run(lambda _: data.train, max_tokens=_token_budget(data.train, config), on_log=log)
+    report = {
+        "config": asdict(config),
+        "episodes": len(data.train),
+        "held_out_episodes": len(data.held_out),
+        "failed": data.failed,
+        "broken": data.broken,
+        "too_long": data.too_long,
+        "steps": trainer.steps,
+        "tokens": trainer.tokens,
+        "held_out_loss_before": before,
+        "held_out_loss": held_out_loss(trainer, data.held_out),
+        "log": lines,
+    }
+    folder = Path(config.output)
+    save_policy(folder, model, tokenizer)
+    (folder / "sft.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return report
+
+
+def read_all(paths: Sequence[str]) -> Iterator[Trajectory]:
+    """The trajectories of several files, one file after another."""
+    for path in paths:
+        yield from read_trajectories(path)
+
+
+def _unwanted(trajectory: Trajectory, success_only: bool) -> str | None:
+    if trajectory.end_reason == "model_error" or not trajectory.transitions:
+        return "broken"
+    return "failed" if success_only and not trajectory.success else None
+
+
+def _token_budget(examples: Sequence[Example], config: SFTConfig) -> int:
+    """Tokens of `epochs` passes. Padding counts in the trainer, so the last pass may end a little early."""
+    return max(1, round(config.epochs * sum(len(example) for example in examples)))
+
+
+def fast_bfloat16(device: str) -> bool:
+    """Whether this device computes faster in bfloat16 than in float32."""
+    import torch
+
+    if not device.startswith("cpu"):
+        return True
+    probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(bool(probe()) for probe in probes if probe is not None)
+
+
+def _supervised(config: SFTConfig) -> SupervisedConfig:
+    return SupervisedConfig(
+        learning_rate=config.learning_rate,
+        batch_tokens=config.batch_tokens,
+        warmup_steps=config.warmup_steps,
+        weight_decay=config.weight_decay,
+        clip=config.clip,
+        bf16=fast_bfloat16(config.device) if config.bf16 is None else config.bf16,
+        log_every=config.log_every,
+        seed=config.seed,
+    )
+
+
+def run(config: SFTConfig) -> dict[str, Any]:
+    """Trains on the files that the config names; the report without its config and log."""
+    report = train(config, read_all(config.trajectories))
+    return {key: value for key, value in report.items() if key not in ("config", "log")}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line; `--help` lists every setting."""
+    import tyro
+
+    print(json.dumps(run(tyro.cli(SFTConfig, args=arguments, description=__doc__)), indent=1))
+
+
+if __name__ == "__main__":
+    main()
