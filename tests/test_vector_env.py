@@ -88,7 +88,8 @@ class TestContract:
         drawn = []
         for seed in (4, 4, [4, None, 9]):
             env = world[1](3)
-            drawn.append([task.task_id for _ in range(3) for task in env.reset(seed=seed if not _ else None)[1]["task"]])
+            resets = [env.reset(seed=seed), env.reset(), env.reset()]
+            drawn.append([task.task_id for _, info in resets for task in info["task"]])
             assert env.unwrapped.experience_model.language_model.seeds == [4]
         assert drawn[0] == drawn[1] == drawn[2]
         assert len(set(drawn[0])) > 1

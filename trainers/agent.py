@@ -110,7 +110,12 @@ class Rollout:
 
 def opening_message(task: Task, state: str) -> str:
     """The first user turn: the task, then the state in which the episode starts."""
-    return f"Task: {task.instruction}\n\n{state}"
+    return f"Task: {task.instruction}\n{state_message(state)}"
+
+
+def state_message(state: str) -> str:
+    """A later user turn: the state that the last action led to."""
+    return f"State:\n{state}"
 
 
 def read_action(response: str) -> str:
@@ -161,7 +166,7 @@ class AgentChat:
 
     def next_ids(self, state: str, last_response_id: int | None) -> tuple[int, ...]:
         """Ids between a response and the next one. An end-of-turn token that the response already holds is left out."""
-        ids = self._encode(self._between(state))
+        ids = self._encode(self._between(state_message(state)))
         return ids[1:] if ids and ids[0] == last_response_id else ids
 
     def response_ids(self, text: str) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from dreamgym_env.types import DreamGymError
 
 TRACEBACK = "DREAMGYM_TRACEBACK"
 """Environment variable: set to 1 it lets every error through with its traceback."""
-EXTRA = frozenset("torch transformers accelerate peft trl safetensors tokenizers tensorboard matplotlib".split())
+EXTRA = ("torch", "transformers", "accelerate", "peft", "trl", "safetensors", "tokenizers", "tensorboard", "matplotlib")
 """Modules that the extra `[train]` brings."""
 
 
@@ -87,11 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(name: str, command: Command, words: Sequence[str]) -> int:
     """Reads the command's options and does its job."""
     module = import_module(f".{command.module}", __package__)
-    try:
-        config = read_config(name, command, module, words)
-    except ValueError as error:
-        return _fail(f"{error}; see `dreamgym {name} --help`", 2)
-    result = getattr(module, command.run)(config)
+    result = getattr(module, command.run)(read_config(name, command, module, words))
     if not command.prints and result is not None:
         print(as_text(result))
     return 0
@@ -101,8 +97,7 @@ def read_config(name: str, command: Command, module: ModuleType, words: Sequence
     """The command's config from its options.
 
     Raises:
-        ValueError: a value is out of range.
-        SystemExit: an option is unknown or cannot be read, or `--help` was asked for.
+        SystemExit: an option is unknown, cannot be read or is out of range (status 2), or `--help` was asked for (0).
     """
     import tyro
 
@@ -110,9 +105,7 @@ def read_config(name: str, command: Command, module: ModuleType, words: Sequence
     if command.config:
         kind = getattr(module, command.config)
         return tyro.cli(kind, prog=prog, args=words, description=module.__doc__)
-    return tyro.extras.overridable_config_cli(
-        dict(module.PRESETS), prog=prog, args=words, description=module.__doc__
-    )
+    return tyro.extras.overridable_config_cli(dict(module.PRESETS), prog=prog, args=words, description=module.__doc__)
 
 
 def as_text(result: Any) -> str:

@@ -104,6 +104,17 @@ def wilson_interval(k: int, n: int, z: float = 1.959964) -> tuple[float, float]:
     return (0.0 if k == 0 else centre - half), (1.0 if k == n else centre + half)
 
 
+def difference_interval(before: Evaluation, after: Evaluation) -> tuple[float, float, float]:
+    """Change of the success rate and its 95% interval, each in [-1, 1] (Newcombe's hybrid score, from Wilson's bounds).
+
+    It takes the two as independent, which is cautious where they played the same tasks.
+    """
+    change = after.success_rate - before.success_rate
+    down = math.hypot(after.success_rate - after.low, before.high - before.success_rate)
+    up = math.hypot(after.high - after.success_rate, before.success_rate - before.low)
+    return change, change - down, change + up
+
+
 def summarise(rollouts: Sequence[Rollout], env_id: str, source: str) -> Evaluation:
     """The figures of some episodes."""
     reasons = Counter(rollout.trajectory.end_reason for rollout in rollouts)

@@ -54,6 +54,8 @@ class ExperienceTrainingConfig:
     """Stops earlier, with the learning rate decayed by then."""
     top_k: int = 1
     """Demonstrations in each prompt, >= 0."""
+    longest: int = 2048
+    """Longer conversations are left out, in tokens."""
     buffer_trajectories: int = 1000
     """Trajectories, from the first on, that demonstrations are retrieved from: as many as the dream will have."""
     demonstration_share: float = 0.8
@@ -239,7 +241,8 @@ def main(config: ExperienceTrainingConfig) -> dict[str, Any]:
     classes = name_classes(tokenizer, common_pieces(tokenizer, sample)) if config.permute_share else []
 
     def supply(_: int) -> list[Example]:
-        examples = [encode_chat(tokenizer, chat) for chat in corpus.draw(128)]
+        drawn = (encode_chat(tokenizer, chat) for chat in corpus.draw(128))
+        examples = [example for example in drawn if len(example) <= config.longest]
         return [
             permuted(e, classes, len(tokenizer), rng) if rng.random() < config.permute_share else e for e in examples
         ]

@@ -109,11 +109,12 @@ def draw_records(rng: random.Random, names: Names, count: int) -> tuple[list[Rec
     words = rng.sample(names.plain, rng.randint(3, 8))
     labels = rng.sample(names.plain, 2)
     values = rng.sample(names.plain, 8)
+    pools = dict(zip(labels, (values[:4], values[4:]), strict=True))  # a value names one option, so a click is clear
     records = []
     for code in rng.sample(names.ids, count):
         kind, carried = rng.choice(kinds), tuple(rng.sample(words, rng.randint(1, 3)))
         price = rng.randint(3, 149) + rng.choice((0.0, 0.49, 0.99))
-        options = tuple((label, tuple(rng.sample(values, rng.randint(2, 4)))) for label in labels[: rng.randint(0, 2)])
+        options = tuple((label, tuple(rng.sample(pools[label], rng.randint(2, 4)))) for label in labels[: rng.randint(0, 2)])
         title = f"{rng.choice(names.capital)} {kind}, {', '.join(carried)}"
         note = " ".join(rng.sample(names.plain, 4))
         records.append(Record(code, title, (kind, *carried), price, options, note))
@@ -242,7 +243,7 @@ def picks_chat(rng: random.Random, names: Names, size: int) -> list[Message]:
     records, _ = draw_records(rng, names, size)
     goal = draw_goal(rng, rng.choice(records))
     wanted = dict(goal.options)
-    fits = [r for r in records if checks(goal, r, {n: wanted.get(n, "") for n, _ in r.options})[1]]
+    fits = [r for r in records if checks(goal, r, {n: wanted[n] for n, v in r.options if wanted.get(n) in v})[1]]
     target, chosen = fits[0], {}
     messages: list[Message] = [{"role": "system", "content": SYSTEM}]
     head = f"Task: {goal.text}\nState:\n{listing_page(records)}"
@@ -260,8 +261,10 @@ def picks_chat(rng: random.Random, names: Names, size: int) -> list[Message]:
 def rooms_chat(rng: random.Random, names: Names, size: int) -> list[Message]:
     """Places whose contents change: go, take, put, with what was seen recalled on a first visit."""
     places = rng.sample(names.plain, size)
-    contents = {place: rng.sample(names.plain, rng.randint(0, 4)) for place in places}
-    goal = (rng.choice([thing for things in contents.values() for thing in things] or ["nothing"]), rng.choice(places))
+    things = rng.sample(names.plain, 4 * size)
+    contents = {place: things[4 * i : 4 * i + rng.randint(0, 4)] for i, place in enumerate(places)}
+    thing = rng.choice([thing for held in contents.values() for thing in held] or ["nothing"])
+    goal = (thing, rng.choice([place for place in places if thing not in contents[place]]))  # else done unseen
     task = Task(
         "micro", "micro", f"put {goal[0]} in {goal[1]}", "Places: " + ", ".join(f"[{place}]" for place in places)
     )

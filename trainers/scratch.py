@@ -71,11 +71,16 @@ def fit_vocabulary(
         total += 1
         parts = [part for turn in turns.split(text) for part in tags.split(turn)]
         words.update(piece for part in parts for piece in PIECE.findall(spaced(part)))
-        starts = {turn.split("\n")[0] for turn in turns.split(text)}
-        lines.update({line for line in starts | set(re.findall("\n[^\n]*", text)) if " " in line and len(line) > 12})
+        found = (line for turn in turns.split(text) for line in (turn.split("\n")[0], *re.findall("\n[^\n]*", turn)))
+        lines.update({line for line in found if _may_be_a_token(line)})
     whole = [line for line, count in lines.most_common(200) if count >= max(line_share * total, 2)]
     kept = [(word, count) for word, count in words.most_common(max_size) if count >= min_count]
     return Vocabulary(tuple(whole), tuple(kept))
+
+
+def _may_be_a_token(line: str) -> bool:
+    """Long enough to pay, and without the blanks that decoding takes out after new lines and brackets."""
+    return " " in line and len(line) > 12 and "\n " not in line and "[ " not in line
 
 
 def build_tokenizer(vocabulary: Vocabulary) -> PreTrainedTokenizerFast:
@@ -114,13 +119,15 @@ def _piece_scores(vocabulary: Vocabulary) -> dict[str, float]:
 class SmallConfig:
     """Sizes of a from-scratch LFM2 (short convolutions and attention)."""
 
-    hidden_size: int = 256
-    """Width, a multiple of 64."""
+    hidden_size: int = 192
+    """Width, a multiple of `heads`."""
+    heads: int = 4
+    """Attention heads, even; two share one key and value."""
     layers: int = 6
     """Blocks, >= 3."""
     attention: tuple[int, ...] = (2, 4, 5)
     """Indices of the blocks that attend; the others convolve over 3 tokens."""
-    feed_forward: int = 640
+    feed_forward: int = 512
     """Inner width of the gated feed-forward."""
     max_positions: int = 4096
     """Longest sequence, in tokens."""
@@ -131,15 +138,14 @@ def build_model(config: SmallConfig, tokenizer: PreTrainedTokenizerFast) -> Lfm2
     from transformers import Lfm2Config, Lfm2ForCausalLM
 
     layer_types = ["full_attention" if i in config.attention else "conv" for i in range(config.layers)]
-    heads = config.hidden_size // 64
-    return Lfm2ForCausalLM(
+    model = Lfm2ForCausalLM(
         Lfm2Config(
             vocab_size=len(tokenizer),
             hidden_size=config.hidden_size,
             intermediate_size=config.feed_forward,
             num_hidden_layers=config.layers,
-            num_attention_heads=heads,
-            num_key_value_heads=max(1, heads // 2),
+            num_attention_heads=config.heads,
+            num_key_value_heads=config.heads // 2,
             max_position_embeddings=config.max_positions,
             layer_types=layer_types,
             block_auto_adjust_ff_dim=False,
@@ -150,6 +156,33 @@ def build_model(config: SmallConfig, tokenizer: PreTrainedTokenizerFast) -> Lfm2
             tie_word_embeddings=True,
         )
     )
+    _look_up_from_the_start(model)
+    return model
+
+
+def _look_up_from_the_start(model: Lfm2ForCausalLM, copy: float = 0.3, embedding_std: float = 0.1) -> None:
+    """Sets attention to begin as a lookup: a query is like the key of the same word, and what is found is copied.
+
+    After "Mimetic Initialization of Self-Attention Layers" (arXiv:2305.09828), with the sign of a copy. Lists repeated
+    in context were copied after 0.2M tokens instead of not at all after 0.3M (`docs/experience-model.md`).
+    """
+    import torch
+
+    width, heads = model.config.hidden_size, model.config.num_attention_heads
+    groups = heads // 2
+    with torch.no_grad():
+        model.get_input_embeddings().weight.normal_(std=embedding_std)
+        for layer in model.model.layers:
+            if not hasattr(layer, "self_attn"):
+                continue
+            attention, rows = layer.self_attn, width // heads
+            keys, values = (torch.linalg.qr(torch.randn(width, width))[0][: groups * rows] for _ in range(2))
+            shared = [slice(group * rows, (group + 1) * rows) for group in range(groups) for _ in range(2)]
+            noise = 0.1 / math.sqrt(width) * torch.randn(width, width)
+            attention.k_proj.weight.copy_(keys)
+            attention.q_proj.weight.copy_(torch.cat([keys[part] for part in shared]) + noise)
+            attention.v_proj.weight.copy_(values)
+            attention.out_proj.weight.copy_(copy * torch.cat([values[part].T for part in shared], 1))
 
 
 def is_name(token: str) -> bool:
@@ -203,7 +236,8 @@ def graft(
 
 def _numbers(vocabulary: Mapping[str, int], sign: str) -> list[tuple[float, int]]:
     """Value and id of every number that begins with this sign: prices and bare numbers are told apart."""
-    pairs = ((number_of(token), index) for token, index in vocabulary.items() if token.startswith(sign))
+    alike = [token for token in vocabulary if token.startswith(sign) and token.count("$") == sign.count("$")]
+    pairs = ((number_of(token), vocabulary[token]) for token in alike)
     return [(value, index) for value, index in pairs if value is not None]
 
 

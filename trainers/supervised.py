@@ -120,7 +120,8 @@ def nll_sum(
     """
     import torch.nn.functional as F
 
-    hidden = model.model(input_ids=ids_BT[:, :-1], use_cache=False).last_hidden_state
+    whole = model.get_base_model() if hasattr(model, "get_base_model") else model  # without peft's wrapping
+    hidden = whole.base_model(input_ids=ids_BT[:, :-1], use_cache=False).last_hidden_state
     wanted = weights_BT[:, 1:] > 0
     logits = model.get_output_embeddings()(hidden[wanted]).float()
     weights = weights_BT[:, 1:][wanted]

@@ -1,0 +1,205 @@
+"""Tokenizers and small models from scratch: nothing is lost in a round trip, names are one token, grafts keep rows."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dreamed_shop import play, shop_env, tasks_of
+
+from dreamgym_env.domains.webshop import WEBSHOP
+from dreamgym_env.prompts import experience_messages, user_turn
+from dreamgym_env.trainers.scratch import (
+    END,
+    PAD,
+    ROLES,
+    SmallConfig,
+    Vocabulary,
+    build_model,
+    build_tokenizer,
+    fit_vocabulary,
+    graft,
+    is_name,
+    name_classes,
+    number_of,
+    spaced,
+)
+from dreamgym_env.types import StepContext
+
+SMALL = SmallConfig(hidden_size=64, layers=3, attention=(1,), feed_forward=96, max_positions=256)
+ODD = [
+    "", " ", "\n", "\n\n  \n", "a", " a", "a ", "  two  blanks  ", "tab\tand\r\nreturn", "[", "]", "[ ", "[a]", "[ a ]", "[[x]]",
+    "\n [", "\n[", "] [", "][", "\n \n", "word\n word", "line\n   indented: [red] [ blue]", "$24.99 to $30.00", "3.5 x 4",
+    "naïve café", "ÄÖÜß", "日本語のテキスト", "☃🙂🧑‍🚀", "\u00a0nbsp\u2028sep\u200b", "e\u0301", "\x00\x01\x7f", "\ufffd",
+    "<state>\n\n</state>\n<outcome>success</outcome>", "</reasoning>\n<state>", "<|end|><|user|>", "<reasoning>a<b>c",
+    "don’t o'clock rock'n'roll", "a_b-c/d*e#f&g%h+i", "1,299.50", "....", "B0A1B2C3D4", "x" * 300, "Task: buy",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def corpus() -> list[str]:
+    """Conversations of real episodes, and the catalogue's rows."""
+    texts = []
+    for task in tasks_of("train", 4):
+        for policy in ("oracle", "random"):
+            episode = play(task, policy, 2)
+            steps = tuple(replace(step, prompt=user_turn(step.action, (), ())) for step in episode.transitions)
+            last = steps[-1]
+            messages = experience_messages(WEBSHOP, StepContext(task, steps, last.next_state, "click[x]"), "?")
+            texts.append(END.join(message["content"] for message in messages))
+    rows = [f"[{one.asin}] {one.title} | {one.price_tag}" for one in shop_env().shop.products]
+    return texts + ["\n".join(rows[start : start + 10]) for start in range(0, len(rows), 10)] * 2
+
+
+@pytest.fixture(scope="module")
+def tokenizer(corpus: list[str]) -> Any:
+    return build_tokenizer(fit_vocabulary(corpus))
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_every_text_comes_back(tokenizer: Any, text: str) -> None:
+    for whole in (text, f"Task: {text}\n{text}", f"[{text}] {text}"):
+        ids = tokenizer(whole, add_special_tokens=False)["input_ids"]
+        assert tokenizer.decode(ids) == whole
+
+
+def test_every_page_comes_back_and_costs_little(tokenizer: Any, corpus: list[str]) -> None:
+    for text in corpus:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert tokenizer.decode(ids) == text
+    page = next(text for text in (step.next_state for step in play(tasks_of("train", 4)[0]).transitions) if "Page 1" in text)
+    assert len(tokenizer(page)["input_ids"]) < len(page) / 5
+
+
+def test_names_prices_and_attributes_of_the_catalogue_are_one_token(tokenizer: Any) -> None:
+    known = tokenizer.get_vocab()
+    for product in shop_env().shop.products:
+        assert f" {product.asin}" in known
+        assert all(f" {price}" in known for price in product.price_tag.split(" to "))
+        shown = [word for word in product.attributes if f", {word}" in product.title]
+        assert all(f" {word}" in known for word in shown)
+    product = shop_env().shop.products[0]
+    row = f"[{product.asin}]"
+    assert tokenizer.tokenize(row) == ["[", f" {product.asin}", "]"]
+
+
+def test_tags_and_roles_are_one_token_and_never_split(tokenizer: Any) -> None:
+    for text in (PAD, END, *ROLES, "<state>", "</state>", "</reasoning>\n<state>", "\n</state>\n<outcome>"):
+        assert len(tokenizer.tokenize(text)) == 1
+    assert (tokenizer.pad_token, tokenizer.eos_token) == (PAD, END)
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], tokenize=False
+    )
+    assert text == "<|user|>a<|end|><|assistant|>b<|end|>"
+
+
+def test_what_a_vocabulary_holds() -> None:
+    text = f"Header line of it\n[Go Back] [Buy it now]\n  indented line, often\nrare{END}second turn line\nword word"
+    found = fit_vocabulary([text, text, "word alone"], min_count=3)
+    assert set(found.lines) == {"Header line of it", "\n[Go Back] [Buy it now]", "second turn line"}
+    pieces = dict(found.pieces)
+    assert pieces[" word"] == 4  # "word alone" begins without a blank
+    assert " alone" not in pieces
+
+
+@pytest.mark.parametrize("text", ["\n  indented line, often", "\n[ Go Back ] [ Buy it now ]"])
+def test_lines_that_decoding_would_change_are_no_tokens(text: str) -> None:
+    tokenizer = build_tokenizer(fit_vocabulary([f"first{text}\nlast"] * 5))
+    assert tokenizer.decode(tokenizer(f"first{text}\nlast")["input_ids"]) == f"first{text}\nlast"
+
+
+def test_a_small_vocabulary_spells() -> None:
+    tokenizer = build_tokenizer(Vocabulary((), ((" red", 9), (" rug", 5))))
+    assert tokenizer.tokenize("a red rug")[-2:] == [" red", " rug"]
+    assert tokenizer.decode(tokenizer(" redder")["input_ids"]) == " redder"
+    assert len(tokenizer.tokenize(" redder")) > 1
+
+
+def test_pieces() -> None:
+    assert spaced("a\n[b") == "a\n [ b"
+    assert [is_name(one) for one in (" Alpha", " hands-free", " B0A1B2C3D4", " 24.99", " 24", " $24.99", "Alpha", " [")] == [
+        True, True, True, False, False, False, False, False,
+    ]  # fmt: skip
+    assert [number_of(one) for one in (" $24.99", " 40", "7", " x7", " 1.2.3")] == [24.99, 40.0, 7.0, None, None]
+
+
+def test_a_model_is_loaded_by_transformers_alone(tokenizer: Any, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    torch.manual_seed(0)
+    model = build_model(SMALL, tokenizer).eval()
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    assert "auto_map" not in json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    again = AutoModelForCausalLM.from_pretrained(tmp_path, use_safetensors=True).eval()
+    same = AutoTokenizer.from_pretrained(tmp_path)
+    text = "[Back to Search] [Next >] naïve"
+    assert same(text)["input_ids"] == tokenizer(text)["input_ids"]
+    assert same.chat_template == tokenizer.chat_template
+    ids = torch.tensor([tokenizer(text)["input_ids"]])
+    with torch.no_grad():
+        torch.testing.assert_close(again(ids).logits, model(ids).logits)
+    assert again.config.layer_types == ["conv", "full_attention", "conv"]
+
+
+def test_a_graft_keeps_shared_rows_and_maps_numbers_and_names() -> None:
+    import torch
+
+    old_words = [" $10.00", " $20.00", " 11", " 300", " Zaro", " Miku", " tala", " shared", " Page"]
+    new_words = [" $19.00", " $250.00", " 12", " 290", " Norvale", " B0A1B2C3D4", " shared", " Page", " ©"]
+    old, new = (build_tokenizer(Vocabulary((), tuple((word, 5) for word in words))) for words in (old_words, new_words))
+    torch.manual_seed(0)
+    model = build_model(SMALL, old)
+    before, source, target = model.get_input_embeddings().weight.data.clone(), old.get_vocab(), new.get_vocab()
+    ways = graft(model, old, new, seed=3)
+    after = model.get_input_embeddings().weight.data
+    assert after.shape == (len(new), 64)
+    assert model.get_output_embeddings().weight.data_ptr() == after.data_ptr()
+    for word in (" shared", " Page", "<state>", END, "a"):
+        assert torch.equal(after[target[word]], before[source[word]])
+    candidates = torch.stack([before[source[word]] for word in old_words])
+    for word, nearest in {" $19.00": " $20.00", " $250.00": " $20.00", " 12": " 11", " 290": " 300"}.items():
+        distances = (candidates - after[target[word]]).norm(dim=1)
+        assert old_words[int(distances.argmin())] == nearest
+        assert 0 < distances.min() < 0.5 * distances.median()
+    names = [before[source[word]] for word in (" Zaro", " Miku", " tala")]
+    for word in (" Norvale", " B0A1B2C3D4"):
+        assert any(torch.equal(after[target[word]], row) for row in names)
+    assert ways == {"kept": len(new) - 7, "number": 4, "name": 2, "new": 1}
+    assert model.config.vocab_size == len(new)
+    assert (model.config.pad_token_id, model.config.eos_token_id) == (new.pad_token_id, new.eos_token_id)
+
+
+def test_a_graft_is_seeded() -> None:
+    import torch
+
+    old = build_tokenizer(Vocabulary((), ((" Zaro", 5), (" Miku", 5), (" $3.00", 5))))
+    new = build_tokenizer(Vocabulary((), ((" Norvale", 5), (" $4.00", 5))))
+    rows = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(0)
+        model = build_model(SMALL, old)
+        graft(model, old, new, seed)
+        rows.append(model.get_input_embeddings().weight.data.clone())
+    assert torch.equal(rows[0], rows[1])
+    assert not torch.equal(rows[0], rows[2])
+
+
+def test_names_are_classed(tokenizer: Any) -> None:
+    classes = name_classes(tokenizer, frozenset({" Page"}))
+    tokens = [[str(tokenizer.convert_ids_to_tokens(index)) for index in members] for members in classes]
+    assert len(tokens) == 3
+    sizes = Counter(token for group in tokens for token in group)
+    assert max(sizes.values()) == 1
+    assert " Page" not in sizes
+    ids, capital, plain = tokens
+    assert all(token.strip().isupper() for token in ids)
+    assert f" {shop_env().shop.products[0].asin}" in ids
+    assert all(token[1].isupper() for token in capital)
+    assert all(token[1].islower() for token in plain)
+    assert not any("<" in token for token in sizes)  # the format's tags are in no class

@@ -1,0 +1,311 @@
+"""`dreamgym demo`: from the bundled policy to one that is better in the real WebShop, trained in the dream alone.
+
+Shows a dreamed episode and what the dream's audit found, evaluates the starting policy on held-out tasks in the dream
+and for real, trains it with GRPO in the dream until the time is up, evaluates again, and writes an HTML report. The
+real environment is used for evaluation only. Run: `dreamgym demo`, or `python -m dreamgym_env.trainers.demo`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+
+from dreamgym_env.loading import SETTINGS_FILE, embedded_model_path, embedded_policy_path
+from dreamgym_env.types import DataError, Sampling, Task, Trajectory
+
+from .agent import Rollout
+from .audit import AuditConfig, audit_policy, passes
+from .demo_views import Views, audit_rows, choose_episodes_to_tell, versions
+from .evaluate import Evaluation, choose_episodes, summarise
+from .pools import open_pool
+from .report import Report, render
+from .report_curve import Point
+
+if TYPE_CHECKING:
+    from .grpo_config import GRPOConfig
+    from .grpo_run import Run
+
+SPARE_SECONDS = 12.0
+"""Kept for the report and for what takes longer than it did before."""
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """Settings of `dreamgym demo`. The defaults fit two CPU cores."""
+
+    out: Path = Path("runs/demo")
+    """Folder for the report, the figures and the trained policy."""
+    minutes: float = 8.0
+    """Time for everything, > 0; training takes what the rest leaves, at least one update."""
+    policy: str = "embedded"
+    """Starting policy: "embedded" (the bundled one), a checkpoint folder or a hub name."""
+    experience_model: str = "embedded"
+    """As `experience_model` of `gym.make`: "embedded", a checkpoint, "openai:MODEL@URL"."""
+    replay_buffer: str | None = "embedded"
+    """As `replay_buffer` of `gym.make`; "none" for a dream without demonstrations."""
+    env_id: str = "DreamGym-WebShop-v0"
+    """The dream."""
+    real_env: str = "Real-WebShop-v0"
+    """The real environment, for evaluation."""
+    episodes: int = 200
+    """Held-out tasks of the first and the last evaluation, in the dream and for real each, >= 1."""
+    curve_episodes: int = 100
+    """Held-out tasks of the evaluations in between, >= 1."""
+    curve_every: int = 4
+    """Updates between evaluations, >= 1."""
+    audit_episodes: int = 40
+    """Dreamed episodes of an audit where the experience model's card has none, >= 1."""
+    max_updates: int = 60
+    """Most updates, >= 1."""
+    tasks_per_update: int = 16
+    """Groups in each update, >= 1."""
+    group_size: int = 8
+    """Episodes of each task, >= 2."""
+    learning_rate: float = 1e-4
+    """AdamW's rate."""
+    temperature: float = 0.4
+    """Sampling temperature of evaluations; training samples at 1."""
+    max_tokens: int = 48
+    """Longest response of the policy, in tokens."""
+    seed: int = 0
+    threads: int | None = None
+    """CPU threads; None leaves torch's choice."""
+
+    def __post_init__(self) -> None:
+        if self.minutes <= 0:
+            raise ValueError(f"`minutes` must be > 0, got {self.minutes}")
+        for name in ("episodes", "curve_episodes", "curve_every", "audit_episodes", "max_updates", "tasks_per_update"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be >= 1, got {getattr(self, name)}")
+
+
+@dataclass
+class Clock:
+    """The time of the run and what its parts have taken, in seconds."""
+
+    minutes: float
+    started: float
+    evaluation: float = 0.0
+    """The first evaluation, which the last one will resemble."""
+    update: float = 0.0
+    """The slowest update so far, an evaluation in between included."""
+
+    def elapsed(self) -> float:
+        return time.monotonic() - self.started
+
+    def room(self) -> bool:
+        """Whether another update fits in before the last evaluation has to begin."""
+        return self.elapsed() + self.update + 1.15 * self.evaluation + SPARE_SECONDS < 60 * self.minutes
+
+
+@dataclass(frozen=True)
+class Played:
+    """One evaluation: the figures and the dreamed episodes."""
+
+    point: Point
+    dreamed: Sequence[Rollout]
+
+
+def check_assets(config: DemoConfig) -> None:
+    """Fails early where a bundled checkpoint is missing.
+
+    Raises:
+        DataError: says which, and what can be given instead.
+    """
+    domain = "webshop"
+    wanted = {"policy": embedded_policy_path(domain), "experience_model": embedded_model_path(domain)}
+    for name, folder in wanted.items():
+        if getattr(config, name) == "embedded" and not (folder / "config.json").exists():
+            raise DataError(
+                f"`{name}` must be a checkpoint where none is bundled: {folder} holds no config.json; reinstall the "
+                f"package, or train one (`dreamgym train-experience`, `dreamgym sft`) and give it as --"
+                f"{name.replace('_', '-')} FOLDER"
+            )
+
+
+def grpo_config(config: DemoConfig) -> GRPOConfig:
+    """The demo's settings as GRPO's: the preset `small`, in the dream, evaluated in dream and reality."""
+    from .grpo_config import PRESETS
+
+    return replace(
+        PRESETS["small"][1],
+        policy=config.policy,
+        env_id=config.env_id,
+        output=str(config.out),
+        settings=dream_settings(config),
+        eval_envs=(config.real_env,),
+        updates=config.max_updates,
+        tasks_per_update=config.tasks_per_update,
+        group_size=config.group_size,
+        learning_rate=config.learning_rate,
+        max_tokens=config.max_tokens,
+        eval_every=config.curve_every,
+        eval_episodes=config.episodes,
+        eval_temperature=config.temperature,
+        seed=config.seed,
+    )
+
+
+def dream_settings(config: DemoConfig) -> tuple[str, ...]:
+    """What `gym.make` is told of the dream, as name=value."""
+    buffer = None if config.replay_buffer in (None, "none") else config.replay_buffer
+    values = {"experience_model": config.experience_model, "replay_buffer": buffer}
+    return tuple(f"{name}={json.dumps(value)}" for name, value in values.items())
+
+
+def evaluate(run: Run, episodes: int) -> Played:
+    """Success on the first `episodes` held-out tasks, in the dream and for real, with the same seeds each time."""
+    from .grpo_run import count_real_steps, play
+
+    config, found, dreamed = run.config, dict[str, Evaluation](), list[Rollout]()
+    sampling = Sampling(temperature=config.eval_temperature, max_tokens=config.max_tokens)
+    for env_id, pool in run.eval_pools.items():
+        tasks = choose_episodes(pool.tasks, episodes)
+        rollouts = [group[0] for group in play(run, pool, tasks, 1, sampling, config.seed)]
+        found[pool.source] = summarise(rollouts, env_id, pool.source)
+        count_real_steps(run, pool, "eval", found[pool.source].steps)
+        if pool.source == "dream":
+            dreamed = rollouts
+    if set(found) != {"dream", "real"}:
+        raise ValueError(f"`env_id` and `real_env` must be a dream and a real environment, got {sorted(found)}")
+    return Played(Point(run.update, found["dream"], found["real"]), dreamed)
+
+
+def dream_one(run: Run, tries: int = 4) -> Trajectory:
+    """A dreamed episode of the starting policy on a training task; of a few, the first that ends in a purchase."""
+    from .grpo_run import play
+
+    tasks: Sequence[Task] = run.pool.tasks[:tries]
+    sampling = Sampling(temperature=run.config.eval_temperature, max_tokens=run.config.max_tokens)
+    episodes = [group[0].trajectory for group in play(run, run.pool, tasks, 1, sampling, run.config.seed)]
+    return next((one for one in episodes if one.end_reason in ("success", "failure")), episodes[0])
+
+
+def audited(config: DemoConfig, run: Run) -> tuple[str, dict[str, Any]]:
+    """Where the audit comes from, and what `dreamgym audit` found for one policy, as data."""
+    folder = embedded_model_path("webshop") if config.experience_model == "embedded" else Path(config.experience_model)
+    card = folder / SETTINGS_FILE
+    found = json.loads(card.read_text(encoding="utf-8")).get("audit") if card.exists() else None
+    if found:
+        return f"`dreamgym audit`, as the experience model's card ({card.name}) tells it.", found["policies"][0]
+    audit = AuditConfig(
+        (config.policy,), episodes=config.audit_episodes, max_tokens=config.max_tokens, seed=config.seed
+    )
+    real = open_pool(config.real_env, min(run.pool.size, config.audit_episodes), split="train")
+    result, _ = audit_policy(audit, config.policy, run.pool, real, gym.make(config.real_env, disable_env_checker=True))
+    source = f"Audited just now: {config.audit_episodes} episodes of the starting policy; `dreamgym audit` says more."
+    return source, {**asdict(result), "passes": passes(result)}
+
+
+def train(run: Run, config: DemoConfig, clock: Clock, views: Views) -> list[Point]:
+    """GRPO in the dream until the time is up; the evaluations in between."""
+    from .grpo import train_once
+    from .logs import MetricsLog
+
+    points: list[Point] = []
+    with MetricsLog(run.folder) as log, views.training() as tell:
+        while run.update < config.max_updates and (run.update == 0 or clock.room()):
+            begun = time.monotonic()
+            metrics = train_once(run, None)
+            log.write(run.update, metrics)
+            if run.update % config.curve_every == 0:
+                points.append(evaluate(run, config.curve_episodes).point)
+            clock.update = max(clock.update, time.monotonic() - begun)
+            tell(run.update, metrics, points[-1] if points else None, clock.elapsed())
+    return points
+
+
+def main(config: DemoConfig) -> None:
+    """The whole demo; writes `report.html`, `demo.json`, `metrics.jsonl` and `policy/` into `config.out`."""
+    check_assets(config)
+    clock = Clock(config.minutes, time.monotonic())
+    views = Views(config.minutes)
+    views.stage("Loading the experience model, the starting policy and the real WebShop")
+    if config.threads:
+        import torch
+
+        torch.set_num_threads(config.threads)
+    from .checkpoint import save_policy
+    from .grpo_run import prepare
+
+    run = prepare(grpo_config(config))
+    views.stage("One dreamed episode of the starting policy: nothing here but a language model")
+    views.episode(dream_one(run))
+    views.stage("Can this dream be trusted? Its audit")
+    source, audit = audited(config, run)
+    views.audit(source, audit)
+    views.stage(f"The starting policy on {config.episodes} held-out tasks, dreamed and real")
+    begun = time.monotonic()
+    before = evaluate(run, config.episodes)
+    clock.evaluation = time.monotonic() - begun
+    views.evaluation(before.point)
+    views.stage("GRPO in the dream, without a single step in the real WebShop")
+    points = train(run, config, clock, views)
+    views.stage("The trained policy on the same tasks")
+    after = evaluate(run, config.episodes)
+    save_policy(config.out / "policy", run.model.model, run.model.tokenizer)
+    points = [before.point, *(point for point in points if point.update < run.update), after.point]
+    told = choose_episodes_to_tell(before.dreamed, after.dreamed, config.real_env)
+    report = make_report(config, run, clock, points, (source, audit_rows(audit)), told)
+    page = write(config, run, report, clock)
+    views.result(report, page)
+    for pool in (run.pool, *run.eval_pools.values()):
+        pool.close()
+
+
+def make_report(
+    config: DemoConfig,
+    run: Run,
+    clock: Clock,
+    points: Sequence[Point],
+    audit: tuple[str, Any],
+    told: Sequence[Any],
+) -> Report:
+    """The report's content."""
+    minutes = clock.elapsed() / 60
+    return Report(
+        title="Trained in a dream, tested in the real WebShop",
+        lead=(
+            f"{run.update} GRPO updates of {config.tasks_per_update} x {config.group_size} dreamed episodes. The real "
+            f"environment was used to evaluate ({run.real_steps['eval']:,} steps), never to learn."
+        ),
+        points=points,
+        audit_source=audit[0],
+        audit=audit[1],
+        episodes=told,
+        facts={
+            "real interactions used by the RL": f"{run.real_steps['train']:,}",
+            "minutes in all": f"{minutes:.1f}",
+        },
+        settings={"demo": asdict(config), "grpo": asdict(run.config)},
+        versions=versions(),
+    )
+
+
+def write(config: DemoConfig, run: Run, report: Report, clock: Clock) -> Path:
+    """Writes `report.html` and `demo.json`; the page's path."""
+    record = {
+        "points": [asdict(point) for point in report.points],
+        "real_steps": run.real_steps,
+        "updates": run.update,
+        "seconds": clock.elapsed(),
+        "settings": report.settings,
+        "versions": dict(report.versions),
+    }
+    config.out.mkdir(parents=True, exist_ok=True)
+    (config.out / "demo.json").write_text(json.dumps(record, indent=1, default=str) + "\n", encoding="utf-8")
+    page = config.out / "report.html"
+    page.write_text(render(report), encoding="utf-8")
+    return page
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(DemoConfig, description=__doc__))
