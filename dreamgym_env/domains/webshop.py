@@ -264,15 +264,15 @@ class WebShopDomain:
 
     def compare(self, context: StepContext, step: Transition, predicted: str) -> list[tuple[str, bool]]:
         """Whether a predicted item page keeps the clicked result's title and price, and shows the choices made."""
-        truth, page = page_of(step.next_state), page_of(predicted)
+        truth, guess = page_of(step.next_state), page_of(predicted)
         if not isinstance(truth, ItemPage) or not step.possible:
             return []
-        shown = isinstance(page, ItemPage)
-        found = [("item title and price", shown and (page.title, page.price) == (truth.title, truth.price))]
+        page = guess if isinstance(guess, ItemPage) else ItemPage("", "")
+        found = [("item title and price", (page.title, page.price) == (truth.title, truth.price))]
         if truth.chosen:
-            found.append(("chosen options", shown and page.chosen == truth.chosen))
+            found.append(("chosen options", page.chosen == truth.chosen))
         if self.kind(context) == "open item":
-            found.append(("offered options", shown and page.options == truth.options))
+            found.append(("offered options", page.options == truth.options))
         return found
 
     def task_problem(self, task: Task) -> str | None:
