@@ -14,7 +14,6 @@ from typing import Any
 import gymnasium as gym
 
 import dreamgym_env  # noqa: F401 (registers the environments)
-from dreamgym_env.domains.webshop import WEBSHOP
 from dreamgym_env.domains.webshop_pages import DONE_STATE
 from dreamgym_env.prompts import answer
 from dreamgym_env.types import Completion, Conversation, Sampling, Task, Trajectory, Transition
@@ -51,9 +50,7 @@ def play(task: Task, policy: str = "oracle", seed: int = 0) -> Trajectory:
     while info["end_reason"] is None:
         action = actor.act(env)
         after, reward, terminated, _, info = env.step(action)
-        steps.append(
-            Transition(task, len(steps), state, action, after, reward, terminated, possible=info["possible"])
-        )
+        steps.append(Transition(task, len(steps), state, action, after, reward, terminated, possible=info["possible"]))
         state = after
     return Trajectory(task, tuple(steps), info["end_reason"], policy, f"{policy}-{seed}-{task.task_id}")
 
@@ -122,6 +119,3 @@ class Scripted:
         self.samplings.append(sampling)
         said = [self.script(len(self.calls) - 1, row, one) for row, one in enumerate(conversations)]
         return [Completion(one) if isinstance(one, str) else one for one in said]
-
-
-HORIZON = WEBSHOP.horizon

@@ -97,7 +97,13 @@ class TestContract:
         for action in path:
             state, reward, terminated, truncated, info = env.step(action)
             self.check_info(world, info)
-            assert (reward, terminated, truncated, info["end_reason"], info["possible"]) == (0, False, False, None, True)
+            assert (reward, terminated, truncated, info["end_reason"], info["possible"]) == (
+                0,
+                False,
+                False,
+                None,
+                True,
+            )
         state, reward, terminated, truncated, info = env.step(last)
         self.check_info(world, info)
         assert (type(reward), reward, terminated, truncated) == (float, 1.0, True, False)
@@ -121,7 +127,7 @@ class TestContract:
 
     def test_wrong_options(self, world: World) -> None:
         env = world.make()
-        with pytest.raises(ValueError, match="`options` takes 'task' or 'task_id', got .'level'"):
+        with pytest.raises(ValueError, match=r"`options` takes 'task' or 'task_id', got .'level'"):
             env.reset(options={"level": 3})
         with pytest.raises(ValueError, match="nowhere-1"):
             env.reset(options={"task_id": "nowhere-1"})
@@ -157,7 +163,7 @@ class TestContract:
         with pytest.raises(gym.error.ResetNeeded):
             env.unwrapped.step(world.impossible)
         env.reset(seed=0)
-        with pytest.raises(TypeError, match="`action` must be a str.*got int"):
+        with pytest.raises(TypeError, match=r"`action` must be a str.*got int"):
             env.step(3)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="`horizon` must be >= 1 step, got 0"):
             world.make(horizon=0)
@@ -261,7 +267,7 @@ def test_tasks_and_settings_are_checked() -> None:
         make_dream(topk=3)
     with pytest.raises(ValueError, match="`domain` must be one of"):
         DreamGymEnv(domain="chess", experience_model=ShopModel())
-    with pytest.raises(dreamgym_env.DataError, match="no task file at nowhere.jsonl"):
+    with pytest.raises(dreamgym_env.DataError, match=r"no task file at nowhere.jsonl"):
         make_dream(tasks="nowhere.jsonl")
 
 

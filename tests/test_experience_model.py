@@ -92,11 +92,16 @@ def test_one_broken_step_does_not_kill_the_batch() -> None:
 
 
 def test_retries_are_explained_only_where_asked() -> None:
-    model, said = model_of([ENDED, Completion("", "error", error="gone"), GARBAGE, GOOD], attempts=4, explain_retries=True)
+    model, said = model_of(
+        [ENDED, Completion("", "error", error="gone"), GARBAGE, GOOD], attempts=4, explain_retries=True
+    )
     (result,) = model.predict([SEARCH])
     assert isinstance(result, Prediction)
     first, second, third, fourth = (call[0] for call in said.calls)
-    told = {"role": "user", "content": "That cannot be: an episode ends with click[Buy Now] and only there\nAnswer again."}
+    told = {
+        "role": "user",
+        "content": "That cannot be: an episode ends with click[Buy Now] and only there\nAnswer again.",
+    }
     assert second == [*first, {"role": "assistant", "content": ENDED}, told]
     assert third == second  # nothing was said, so there is nothing to explain
     assert [message["role"] for message in fourth[-2:]] == ["assistant", "user"]

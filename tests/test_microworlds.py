@@ -25,7 +25,9 @@ from dreamgym_env.trainers.microworlds import (
 from dreamgym_env.types import Message
 
 NAMES = Names.from_seed(0)
-CHAIR = Record("B0AAAAAAAA", "Zaro chair, soft, blue", ("chair", "soft", "blue"), 24.99, (("tone", ("red", "tan")),), "a note")
+CHAIR = Record(
+    "B0AAAAAAAA", "Zaro chair, soft, blue", ("chair", "soft", "blue"), 24.99, (("tone", ("red", "tan")),), "a note"
+)
 WISH = Goal("chair", ("soft",), (("tone", "red"),), 30.0)
 
 

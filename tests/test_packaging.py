@@ -14,7 +14,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 WINGS = {"dreamgym_env": "dreamgym_env", "wrappers": "dreamgym_env.wrappers", "trainers": "dreamgym_env.trainers"}
-HEAVY = {"torch", "transformers", "chromadb", "openai", "accelerate", "peft", "trl", "datasets", "spacy", "stable_baselines3"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "chromadb",
+    "openai",
+    "accelerate",
+    "peft",
+    "trl",
+    "datasets",
+    "spacy",
+    "stable_baselines3",
+}
 SOURCES = sorted(path for wing in WINGS for path in (ROOT / wing).rglob("*.py"))
 
 
@@ -87,10 +98,14 @@ def test_imports_are_seen() -> None:
     assert "torch" in set(imports(training)) - set(imports(training, top_level_only=True))
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if path.is_relative_to(ROOT / "dreamgym_env")], ids=module_of)
+@pytest.mark.parametrize(
+    "path", [path for path in SOURCES if path.is_relative_to(ROOT / "dreamgym_env")], ids=module_of
+)
 def test_the_core_imports_neither_other_wing_nor_heavy_libraries_at_the_top(path: Path) -> None:
     everything = set(imports(path))
-    assert not [one for one in everything if within(one, "dreamgym_env.wrappers") or within(one, "dreamgym_env.trainers")]
+    assert not [
+        one for one in everything if within(one, "dreamgym_env.wrappers") or within(one, "dreamgym_env.trainers")
+    ]
     top = {name.partition(".")[0] for name in imports(path, top_level_only=True)}
     assert not top & HEAVY
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -54,7 +55,7 @@ def conversations(policy: str) -> list[tuple[list[Message], str]]:
 def test_a_conversation_only_grows(policy: str) -> None:
     found = conversations(policy)
     assert len(found) >= 4
-    for (messages, reply), (later, _) in zip(found, found[1:], strict=False):
+    for (messages, reply), (later, _) in itertools.pairwise(found):
         assert later[: len(messages) + 1] == [*messages, {"role": "assistant", "content": reply}]
         assert len(later) == len(messages) + 2
         assert later[-1]["role"] == "user"

@@ -32,9 +32,12 @@ from dreamgym_env.types import StepContext
 
 SMALL = SmallConfig(hidden_size=64, layers=3, attention=(1,), feed_forward=96, max_positions=256)
 ODD = [
-    "", " ", "\n", "\n\n  \n", "a", " a", "a ", "  two  blanks  ", "tab\tand\r\nreturn", "[", "]", "[ ", "[a]", "[ a ]", "[[x]]",
-    "\n [", "\n[", "] [", "][", "\n \n", "word\n word", "line\n   indented: [red] [ blue]", "$24.99 to $30.00", "3.5 x 4",
-    "naïve café", "ÄÖÜß", "日本語のテキスト", "☃🙂🧑‍🚀", "\u00a0nbsp\u2028sep\u200b", "e\u0301", "\x00\x01\x7f", "\ufffd",
+    "", " ", "\n", "\n\n  \n", "a", " a", "a ", "  two  blanks  ", "tab\tand\r\nreturn", "[", "]", "[ ",
+    "[a]", "[ a ]", "[[x]]",
+    "\n [", "\n[", "] [", "][", "\n \n", "word\n word", "line\n   indented: [red] [ blue]", "$24.99 to $30.00",
+    "3.5 x 4", "naïve café", "ÄÖÜß", "日本語のテキスト", "☃🙂🧑‍🚀",
+    "\u00a0nbsp\u2028sep\u200b", "e\u0301", "\x00\x01\x7f",
+    "\ufffd",
     "<state>\n\n</state>\n<outcome>success</outcome>", "</reasoning>\n<state>", "<|end|><|user|>", "<reasoning>a<b>c",
     "don’t o'clock rock'n'roll", "a_b-c/d*e#f&g%h+i", "1,299.50", "....", "B0A1B2C3D4", "x" * 300, "Task: buy",
 ]  # fmt: skip
@@ -71,7 +74,9 @@ def test_every_page_comes_back_and_costs_little(tokenizer: Any, corpus: list[str
     for text in corpus:
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         assert tokenizer.decode(ids) == text
-    page = next(text for text in (step.next_state for step in play(tasks_of("train", 4)[0]).transitions) if "Page 1" in text)
+    page = next(
+        text for text in (step.next_state for step in play(tasks_of("train", 4)[0]).transitions) if "Page 1" in text
+    )
     assert len(tokenizer(page)["input_ids"]) < len(page) / 5
 
 
@@ -121,9 +126,8 @@ def test_a_small_vocabulary_spells() -> None:
 
 def test_pieces() -> None:
     assert spaced("a\n[b") == "a\n [ b"
-    assert [is_name(one) for one in (" Alpha", " hands-free", " B0A1B2C3D4", " 24.99", " 24", " $24.99", "Alpha", " [")] == [
-        True, True, True, False, False, False, False, False,
-    ]  # fmt: skip
+    assert all(is_name(one) for one in (" Alpha", " hands-free", " B0A1B2C3D4"))
+    assert not any(is_name(one) for one in (" 24.99", " 24", " $24.99", "Alpha", " ["))
     assert [number_of(one) for one in (" $24.99", " 40", "7", " x7", " 1.2.3")] == [24.99, 40.0, 7.0, None, None]
 
 
@@ -132,11 +136,11 @@ def test_a_model_is_loaded_by_transformers_alone(tokenizer: Any, tmp_path: Path)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.manual_seed(0)
-    model = build_model(SMALL, tokenizer).eval()
+    model: Any = build_model(SMALL, tokenizer).eval()  # type: ignore[no-untyped-call]
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     assert "auto_map" not in json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
-    again = AutoModelForCausalLM.from_pretrained(tmp_path, use_safetensors=True).eval()
+    again = AutoModelForCausalLM.from_pretrained(tmp_path, use_safetensors=True).eval()  # type: ignore[no-untyped-call]
     same = AutoTokenizer.from_pretrained(tmp_path)
     text = "[Back to Search] [Next >] naïve"
     assert same(text)["input_ids"] == tokenizer(text)["input_ids"]

@@ -1,4 +1,4 @@
-"""Supervised training: what is learned and what is not, how batches are cut, what the loss is, and that it goes down."""
+"""Supervised training: what is learned and what is not, how batches are cut, what the loss is, that it goes down."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ PLAIN = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 REWRITING = (
-    "{% for m in messages %}<|{{ m['role'] }}|>{% if loop.last or m['role'] != 'assistant' %}{{ m['content'] }}{% endif %}"
+    "{% for m in messages %}<|{{ m['role'] }}|>"
+    "{% if loop.last or m['role'] != 'assistant' %}{{ m['content'] }}{% endif %}"
     "<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 CHAT = [
@@ -60,7 +61,9 @@ def make_model(tokenizer: Any, seed: int = 0) -> Any:
     import torch
 
     torch.manual_seed(seed)
-    return build_model(SmallConfig(hidden_size=64, layers=3, attention=(1,), feed_forward=96, max_positions=128), tokenizer)
+    return build_model(
+        SmallConfig(hidden_size=64, layers=3, attention=(1,), feed_forward=96, max_positions=128), tokenizer
+    )
 
 
 def example(length: int, learned: int = 1) -> Example:
@@ -140,7 +143,9 @@ def test_the_loss_is_the_cross_entropy_of_the_learned_tokens(tokenizer: Any) -> 
         reference = model(ids, labels=labels).loss
         by_hand = 0.0
         for row in range(2):
-            alone = logits[row] if row == 0 else model(ids[1:2, : int((ids[1] != tokenizer.pad_token_id).sum())]).logits[0]
+            alone = (
+                logits[row] if row == 0 else model(ids[1:2, : int((ids[1] != tokenizer.pad_token_id).sum())]).logits[0]
+            )
             for position in range(1, alone.shape[0]):
                 if weights[row, position]:
                     scores = alone[position - 1].double()
@@ -156,12 +161,12 @@ def test_the_loss_and_its_gradient_reach_adapters_too(tokenizer: Any) -> None:
     peft = pytest.importorskip("peft")
     model = make_model(tokenizer)
     ids, weights = collate([encode_chat(tokenizer, CHAT)], tokenizer.pad_token_id)
-    plain = float(nll_sum(model, ids, weights)[0])
+    plain = nll_sum(model, ids, weights)[0].item()
     adapted = peft.get_peft_model(
         model, peft.LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=True)
     )
     total, _ = nll_sum(adapted, ids, weights)
-    assert float(total) == pytest.approx(plain, rel=1e-6)  # adapters begin at zero
+    assert total.item() == pytest.approx(plain, rel=1e-6)  # adapters begin at zero
     total.backward()
     gradients = {name for name, weight in adapted.named_parameters() if weight.grad is not None}
     assert gradients
@@ -232,3 +237,30 @@ def test_predictions_are_the_argmax_given_the_truth(tokenizer: Any) -> None:
             expected = model(torch.from_numpy(row.ids[None].astype(np.int64))).logits[0].argmax(-1)
         assert best[0] == -1
         assert best[1:].tolist() == expected[:-1].tolist()
+
+
+def test_a_stopped_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    """Weights, optimizer and counters come back; the run then ends where the whole run would."""
+    import torch
+
+    config = SupervisedConfig(save_every=2, batch_tokens=64, warmup_steps=1)
+    tokenizer = build_tokenizer(Vocabulary((), tuple((f" w{i}a", 3) for i in range(20))))
+    rows = [Example(np.arange(300, 312, dtype=np.int32), np.ones(12, np.float32)) for _ in range(8)]
+
+    def trainer() -> Trainer:
+        torch.manual_seed(0)
+        return Trainer(
+            build_model(SmallConfig(hidden_size=16, heads=2, layers=3, attention=(1,)), tokenizer), tokenizer, config
+        )
+
+    stopped = trainer()
+    stopped.run(lambda _: rows, max_tokens=300, checkpoints=tmp_path)
+    resumed = trainer()
+    assert resumed.resume(tmp_path)
+    assert (resumed.steps, resumed.tokens) == (6, 288)  # 5 and 3 rows of 12 tokens a pass
+    assert resumed.seconds > 0
+    before = [p.clone() for p in resumed.model.parameters()]
+    resumed.run(lambda _: rows, max_tokens=500)
+    assert resumed.tokens >= 500
+    assert any(not torch.equal(a, b) for a, b in zip(before, resumed.model.parameters(), strict=True))
+    assert not trainer().resume(tmp_path / "nothing")

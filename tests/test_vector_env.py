@@ -66,7 +66,7 @@ class TestContract:
         for tick in range(max(lengths)):
             actions = tuple(script[tick] if tick < len(script) else impossible for script in scripts)
             states, rewards, terminated, truncated, info = env.step(actions)
-            ended.update({index: tick + 1 for index in np.flatnonzero(terminated)})
+            ended.update(dict.fromkeys(np.flatnonzero(terminated), tick + 1))
             assert rewards.tolist() == [float(end) for end in terminated]
             assert not truncated.any()
             assert info["_success"].tolist() == [tick < length for length in lengths]
@@ -81,7 +81,7 @@ class TestContract:
         before, _ = env.reset(seed=1)
         states, rewards, terminated, truncated, info = env.step((world[3], "", "nonsense"))
         assert states == before
-        assert not (rewards.any() or terminated.any() or truncated.any() or info["possible"].any())
+        assert not np.any([rewards, terminated, truncated, info["possible"]])
         assert env.unwrapped.experience_model.language_model.batches == []
 
     def test_seeds_draw_the_same_tasks(self, world: Any) -> None:
@@ -110,9 +110,7 @@ class TestContract:
                 info = {key: infos[key][index] for key in infos if not key.startswith("_")}
                 batched[index].append((states[index], rewards[index], ends[index], cuts[index], info))
         for index, task in enumerate(tasks):
-            single = gym.make(
-                env_id, experience_model=ShopModel(), replay_buffer=None, top_k=0, tasks=tasks, horizon=9
-            )
+            single = gym.make(env_id, experience_model=ShopModel(), replay_buffer=None, top_k=0, tasks=tasks, horizon=9)
             single.reset(options={"task_id": task.task_id})
             assert len(batched[index]) > 1
             for action, expected in zip(scripts[index], batched[index], strict=True):
@@ -129,7 +127,8 @@ class TestContract:
         assert list(info["end_reason"]) == ["time_limit"] * 2
         again, rewards, terminated, truncated, info = env.step((impossible, impossible))
         assert again == states
-        assert not (rewards.any() or terminated.any() or truncated.any() or info)
+        assert not np.any([rewards, terminated, truncated])
+        assert info == {}
         states, info = env.reset(options={"reset_mask": np.array([False, True]), "tasks": [other]})
         assert states == (again[0], other.initial_state)
         assert info["task"][1] == other
@@ -148,7 +147,7 @@ class TestContract:
         batches = list(env.unwrapped.experience_model.language_model.batches)
         states, rewards, terminated, truncated, info = env.step((actions_of(task)[0], "ignored"))
         assert states == (task.initial_state,) * 2
-        assert not (rewards.any() or terminated.any() or truncated.any())
+        assert not np.any([rewards, terminated, truncated])
         assert info["possible"].all()
         assert {one.task_id for one in info["task"]} <= {one.task_id for one in env.unwrapped.tasks}
         assert env.unwrapped.experience_model.language_model.batches == batches
@@ -164,7 +163,7 @@ class TestContract:
 
         env = make(2, experience_model=Scripted(script), attempts=1)
         env.reset(options={"tasks": [task, task]})
-        states, rewards, terminated, truncated, info = env.step((actions_of(task)[0],) * 2)
+        states, rewards, _, truncated, info = env.step((actions_of(task)[0],) * 2)
         assert truncated.tolist() == [True, False]
         assert (states[0], info["end_reason"][0], info["error"][0]) == (task.initial_state, "model_error", "gone")
         assert states[1] == play(task).transitions[0].next_state
@@ -194,7 +193,7 @@ class TestContract:
             env.reset(options={"task_ids": [tasks_()[0].task_id]})
         with pytest.raises(ValueError, match="no task 'x' among"):
             env.reset(options={"task_ids": ["x", "y"]})
-        with pytest.raises(ValueError, match="got .'mask'"):
+        with pytest.raises(ValueError, match=r"got .'mask'"):
             env.reset(options={"mask": [True, True]})
         env.reset(seed=0)
         with pytest.raises(ValueError, match="one text for each of 2 dreams, got 1"):

@@ -59,7 +59,8 @@ def main(config: BaseConfig) -> dict[str, float]:
         return [encode_chat(tokenizer, draw_chat(rng, names, level)) for _ in range(200)]
 
     with show_progress("micro-worlds", config.out / "metrics.jsonl") as on_log:
-        trainer.run(supply, max_tokens, config.max_minutes and config.max_minutes * 60, on_log)
+        seconds = config.max_minutes and config.max_minutes * 60
+        trainer.run(supply, max_tokens, seconds, on_log, config.out / "checkpoints")
     measures = measure(trainer, names, config)
     card = {"kind": "base", "config": json.loads(json.dumps(asdict(config), default=str)), "measures": measures}
     trainer.save(config.out, card)

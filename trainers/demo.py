@@ -272,8 +272,8 @@ def make_report(
     return Report(
         title="Trained in a dream, tested in the real WebShop",
         lead=(
-            f"{run.update} GRPO updates of {config.tasks_per_update} x {config.group_size} dreamed episodes. The real "
-            f"environment was used to evaluate ({run.real_steps['eval']:,} steps), never to learn."
+            f"{run.update} GRPO updates ({config.tasks_per_update} tasks x {config.group_size} dreamed episodes each). "
+            f"The real environment was used to evaluate ({run.real_steps['eval']:,} steps), never to learn."
         ),
         points=points,
         audit_source=audit[0],

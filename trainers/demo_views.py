@@ -55,7 +55,7 @@ class Views:
 
     def evaluation(self, point: Point) -> None:
         """Dreamed and real success."""
-        self.console.print(Text(f"dream {interval(point.dream)}\nreal  {interval(point.real)}"))
+        self.console.print(Text(f"real {interval(point.real)}, dream {interval(point.dream)}"))
 
     @contextmanager
     def training(self) -> Iterator[Callable[[int, Mapping[str, float], Point | None, float], None]]:
@@ -97,14 +97,17 @@ def _step_text(step: Transition) -> Text:
 
 
 def audit_rows(record: Mapping[str, Any]) -> list[AuditRow]:
-    """Rows (share, found, target, met or None) of one policy's record in `dreamgym audit`'s report."""
+    """Rows (share, found, target, met) of one policy's record in an audit's report.
+
+    `met` is None where there is no target, or no case to judge by.
+    """
     from .audit import TARGETS, Share
 
     rows: list[AuditRow] = []
     for name, value in record.items():
         if isinstance(value, Mapping) and set(value) == {"count", "n"}:
             sign, bound = TARGETS.get(name, ("", None))
-            met = record.get("passes", {}).get(name) if name in TARGETS else None
+            met = record.get("passes", {}).get(name) if name in TARGETS and value["n"] else None
             target = "" if bound is None else f"{sign} {bound}"
             rows.append((name.replace("_", " "), str(Share(**value)), target, met))
     return rows

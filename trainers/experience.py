@@ -68,6 +68,8 @@ class ExperienceTrainingConfig:
     """Share of the sequences whose names are exchanged at random, so that they must be looked up (small models)."""
     tasks_share: float = 0.03
     """Share of further sequences that teach to vary tasks (M_task, Eq. 6)."""
+    resume: bool = False
+    """Goes on from the newest checkpoint in `out`/checkpoints, if there is one."""
     seed: int = 0
     threads: int | None = None
     """CPU threads; None leaves torch's choice."""
@@ -248,8 +250,12 @@ def main(config: ExperienceTrainingConfig) -> dict[str, Any]:
         ]
 
     trainer = Trainer(model, tokenizer, config.training)
+    checkpoints = config.out / "checkpoints"
+    if config.resume:
+        trainer.resume(checkpoints)
+    seconds = config.max_minutes and config.max_minutes * 60
     with show_progress("experience model", config.out / "metrics.jsonl") as on_log:
-        trainer.run(supply, int(config.million_tokens * 1e6), config.max_minutes and config.max_minutes * 60, on_log)
+        trainer.run(supply, int(config.million_tokens * 1e6), seconds, on_log, checkpoints)
     card = {
         "kind": "experience",
         "experience": {"top_k": config.top_k},

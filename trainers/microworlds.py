@@ -114,7 +114,9 @@ def draw_records(rng: random.Random, names: Names, count: int) -> tuple[list[Rec
     for code in rng.sample(names.ids, count):
         kind, carried = rng.choice(kinds), tuple(rng.sample(words, rng.randint(1, 3)))
         price = rng.randint(3, 149) + rng.choice((0.0, 0.49, 0.99))
-        options = tuple((label, tuple(rng.sample(pools[label], rng.randint(2, 4)))) for label in labels[: rng.randint(0, 2)])
+        options = tuple(
+            (label, tuple(rng.sample(pools[label], rng.randint(2, 4)))) for label in labels[: rng.randint(0, 2)]
+        )
         title = f"{rng.choice(names.capital)} {kind}, {', '.join(carried)}"
         note = " ".join(rng.sample(names.plain, 4))
         records.append(Record(code, title, (kind, *carried), price, options, note))

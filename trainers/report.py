@@ -32,6 +32,7 @@ p { margin: 0 0 12px; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: 8px 16px 8px 0; border-bottom: 1px solid var(--rule); vertical-align: top; }
+td + td { white-space: nowrap; }
 th { font-weight: 600; color: var(--soft); font-size: 14px; }
 .good { color: var(--good); } .bad { color: var(--bad); }
 svg { width: 100%; height: auto; }
@@ -116,16 +117,17 @@ def render(report: Report) -> str:
 def comparison(before: Point, after: Point) -> list[tuple[str, str, str, str]]:
     """Rows (environment, starting policy, trained policy, change), as plain text; rates with 95% intervals."""
     rows = []
-    pairs = (("real WebShop", before.real, after.real), ("dream", before.dream, after.dream))
+    pairs = (("real", before.real, after.real), ("dream", before.dream, after.dream))
     for name, first, last in pairs:
-        rows.append((f"success, {name}", interval(first), interval(last), change_text(first, last)))
+        n = f"n = {first.n}" if first.n == last.n else f"n = {first.n} and {last.n}"
+        rows.append((f"success, {name} ({n})", interval(first), interval(last), change_text(first, last)))
     for name, first, last in pairs:
         steps = (f"{first.mean_steps:.1f}", f"{last.mean_steps:.1f}", f"{last.mean_steps - first.mean_steps:+.1f}")
         rows.append((f"steps per episode, {name}", *steps))
     for name, first, last in pairs:
         start, end = (100 * (found.invalid_rate + found.impossible_rate) for found in (first, last))
         shares = (f"{start:.1f}%", f"{end:.1f}%", f"{end - start:+.1f} points")
-        rows.append((f"unreadable or impossible actions, {name}", *shares))
+        rows.append((f"actions without effect, {name}", *shares))
     return rows
 
 

@@ -79,7 +79,7 @@ def _series(axes: _Axes, name: str, values: Sequence[tuple[int, Evaluation]]) ->
     lower = [f"{axes.x(update):.1f},{axes.y(found.low):.1f}" for update, found in reversed(values)]
     marks = "".join(
         f'<circle class="mark" cx="{axes.x(update):.1f}" cy="{axes.y(found.success_rate):.1f}" r="4">'
-        f"<title>{escape(f'{name}, update {update}: {interval(found)}')}</title></circle>"
+        f"<title>{escape(f'{name}, update {update}: {interval(found)}, n = {found.n}')}</title></circle>"
         for update, found in values
     )
     band = f'<polygon class="band" points="{" ".join([*upper, *lower])}"/>'
@@ -101,6 +101,6 @@ def _labels(axes: _Axes, last: Point) -> str:
 
 
 def interval(found: Evaluation) -> str:
-    """`45.0% [38.2, 52.0], n = 200`."""
+    """`45.0% [38.2, 52.0]`."""
     rate, low, high = (100 * value for value in (found.success_rate, found.low, found.high))
-    return f"{rate:.1f}% [{low:.1f}, {high:.1f}], n = {found.n}"
+    return f"{rate:.1f}% [{low:.1f}, {high:.1f}]"

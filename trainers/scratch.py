@@ -208,7 +208,7 @@ def graft(
     import torch
 
     weights = model.get_input_embeddings().weight.data
-    source, target = old.get_vocab(), new.get_vocab()
+    source, target = (dict(sorted(one.get_vocab().items())) for one in (old, new))  # theirs has no fixed order
     generator = torch.Generator().manual_seed(seed)
     names = [index for token, index in source.items() if is_name(token) and token not in target]
     numbers = {sign: _numbers(source, sign) for sign in (" $", " ")}

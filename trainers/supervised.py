@@ -77,6 +77,8 @@ class SupervisedConfig:
     """Whether the forward pass runs in bfloat16 autocast; only worth it where the processor has bfloat16 units."""
     log_every: int = 20
     """Steps between log lines."""
+    save_every: int = 250
+    """Steps between checkpoints that a stopped run can go on from."""
     seed: int = 0
 
 
@@ -136,7 +138,7 @@ def rate(step: int, progress: float, config: SupervisedConfig) -> float:
 
 
 class Trainer:
-    """A model, its optimiser and how far they have come; `save` and `resume` keep all of it without pickle."""
+    """A model, its optimiser and how far they have come; checkpoints keep all of it without pickle."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: SupervisedConfig) -> None:
         import torch
@@ -147,6 +149,28 @@ class Trainer:
         )
         self.steps = 0
         self.tokens = 0
+        self.seconds = 0.0
+
+    def resume(self, folder: Path) -> bool:
+        """Goes on from the newest checkpoint in `folder`, if there is one; the data is drawn anew.
+
+        Raises:
+            DataError: the newest checkpoint is damaged.
+        """
+        from safetensors.torch import load_model
+
+        from .checkpoint import find_checkpoint, load_optimizer, load_state
+
+        checkpoint = find_checkpoint(folder)
+        if checkpoint is None:
+            return False
+        load_model(
+            self.model, checkpoint / "policy" / "model.safetensors", strict=False
+        )  # tied weights are stored once
+        load_optimizer(checkpoint, self.optimizer)
+        state = load_state(checkpoint)
+        self.steps, self.tokens, self.seconds = state["steps"], state["tokens"], state["seconds"]
+        return True
 
     def run(
         self,
@@ -154,12 +178,13 @@ class Trainer:
         max_tokens: int,
         max_seconds: float | None = None,
         on_log: Callable[[dict[str, Any]], None] | None = None,
+        checkpoints: Path | None = None,
     ) -> None:
-        """Trains until `max_tokens` (padding included) or `max_seconds`.
+        """Trains until `max_tokens` (padding included) or `max_seconds`, those of a resumed run counted in.
 
-        `supply(tokens_so_far)` gives the next pool of sequences, each used once.
+        `supply(tokens_so_far)` gives the next pool of sequences, each used once. Checkpoints go to `checkpoints`.
         """
-        started, rng = time.monotonic(), random.Random(self.config.seed + self.steps)
+        started, rng = time.monotonic() - self.seconds, random.Random(self.config.seed + self.steps)
         recent: list[float] = []
         self.model.train()
         while True:
@@ -174,6 +199,9 @@ class Trainer:
                 if on_log and self.steps % self.config.log_every == 0:
                     on_log(self._report(recent, elapsed, progress))
                     recent.clear()
+                if checkpoints and self.steps % self.config.save_every == 0:
+                    self.seconds = time.monotonic() - started
+                    self._checkpoint(checkpoints)
 
     def _step(self, rows: Sequence[Example], progress: float) -> float:
         import torch
@@ -192,6 +220,12 @@ class Trainer:
         self.steps += 1
         self.tokens += ids_BT.numel()
         return float(loss.detach())
+
+    def _checkpoint(self, folder: Path) -> None:
+        from .checkpoint import save_checkpoint
+
+        state = {"steps": self.steps, "tokens": self.tokens, "seconds": self.seconds}
+        save_checkpoint(folder, self.steps, self.model, self.tokenizer, self.optimizer, state, keep_last=1)
 
     def _report(self, recent: Sequence[float], elapsed: float, progress: float) -> dict[str, Any]:
         return {

@@ -1,0 +1,161 @@
+"""The `dreamgym` command: what it lists, how it fails, and that it does the jobs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import dreamgym_env
+from dreamgym_env.trainers import cli
+from dreamgym_env.trajectories import read_trajectories
+from dreamgym_env.types import DataError, ModelError
+
+HEAVY = ("torch", "transformers", "chromadb", "tyro", "rich", "openai")
+
+
+def test_help_lists_every_command_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from dreamgym_env.trainers.cli import main; status = main(['--help']); "
+        f"print([name for name in {HEAVY} if name in sys.modules], status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "[] 0"
+    assert [line.split()[0] for line in lines if line.startswith("  ")] == list(cli.COMMANDS)
+
+
+def test_every_command_names_what_its_module_has() -> None:
+    pytest.importorskip("torch")
+    for command in cli.COMMANDS.values():
+        module = import_module(f"dreamgym_env.trainers.{command.module}")
+        assert callable(getattr(module, command.run))
+        assert hasattr(module, command.config or "PRESETS")
+
+
+def test_help_of_a_command_lists_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["collect", "--help"])
+    shown = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert "usage: dreamgym collect" in shown
+    assert "--distinct-tasks" in shown
+
+
+@pytest.mark.parametrize(("words", "status"), [([], 2), (["--help"], 0), (["--version"], 0), (["colect"], 2)])
+def test_statuses(words: list[str], status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words) == status
+    shown = capsys.readouterr()
+    assert words != ["--version"] or shown.out.strip() == dreamgym_env.__version__
+    assert words != ["colect"] or shown.err.startswith("error: `COMMAND` must be one of demo, collect,")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["collect", "--episodes", "0"], "`episodes` must be >= 1, got 0"),
+        (["collect", "--episodes", "many"], "many"),
+        (["collect", "--epsodes", "3"], "--episodes"),
+        (["annotate"], "--data"),
+    ],
+)
+def test_a_wrong_command_line_is_status_2(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(words)
+    shown = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert message in shown
+    assert "Traceback" not in shown
+
+
+def test_errors_of_a_job_are_one_line_and_status_1(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out = str(tmp_path / "x.jsonl")
+    assert cli.main(["collect", "--out", out, "--policies", "oracle"]) == 1
+    assert capsys.readouterr().err == (
+        "error: `policies` must be entries like 'oracle:0.3' with a share > 0, got 'oracle'\n"
+    )
+    assert cli.main(["collect", "--out", out, "--env", "Nope-v0"]) == 1
+    assert capsys.readouterr().err.startswith("error: Environment `Nope` doesn't exist")
+    assert cli.main(["annotate", "--data", str(tmp_path / "none.jsonl"), "--out", out]) == 1
+    assert "none.jsonl" in capsys.readouterr().err
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text("{}\n", encoding="utf-8")
+    assert cli.main(["annotate", "--data", str(broken), "--out", out]) == 1
+    assert "broken.jsonl, line 1" in capsys.readouterr().err
+
+
+def test_collect_does_its_job(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out = tmp_path / "demos.jsonl"
+    assert cli.main(["collect", "--out", str(out), "--episodes", "2", "--policies", "oracle:1"]) == 0
+    printed = capsys.readouterr().out
+    assert json.loads(printed[printed.index("{") :])["oracle/success"] == 2
+    assert [one.success for one in read_trajectories(out)] == [True, True]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of a job that fails as `kind` says."""
+
+    kind: str = "none"
+
+
+def job(config: Config) -> dict[str, str] | None:
+    """Fails in many ways."""
+    if config.kind == "library":
+        json.loads("{")
+    errors = {
+        "missing": ModuleNotFoundError("No module named 'torch.cuda'", name="torch.cuda"),
+        "ours": ModuleNotFoundError("No module named 'lost'", name="lost"),
+        "data": DataError("a.jsonl, line 3: broken"),
+        "model": ModelError("no answer"),
+        "bug": KeyError("x"),
+        "stop": KeyboardInterrupt(),
+    }
+    if config.kind in errors:
+        raise errors[config.kind]
+    return {"done": "yes"}
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("dreamgym_env.trainers.failing")
+    vars(module).update(Config=Config, job=job)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(cli.COMMANDS, "fail", cli.Command("fails", "failing", "Config", "job"))
+
+
+@pytest.mark.usefixtures("failing")
+def test_what_users_can_mend_is_told_and_what_is_our_fault_is_not_hidden(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli.main(["fail"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"done": "yes"}
+    told = {
+        "missing": "error: `dreamgym fail` needs torch: pip install 'dreamgym-env[train]'\n",
+        "data": "error: a.jsonl, line 3: broken\n",
+        "model": "error: no answer\n",
+    }
+    for kind, message in told.items():
+        assert cli.main(["fail", "--kind", kind]) == 1
+        assert capsys.readouterr().err == message
+    assert cli.main(["fail", "--kind", "stop"]) == 130
+    for kind, error in {"bug": KeyError, "ours": ModuleNotFoundError, "library": json.JSONDecodeError}.items():
+        with pytest.raises(error):
+            cli.main(["fail", "--kind", kind])
+    monkeypatch.setenv(cli.TRACEBACK, "1")
+    with pytest.raises(DataError):
+        cli.main(["fail", "--kind", "data"])
+
+
+def test_a_grpo_preset_can_be_overridden() -> None:
+    pytest.importorskip("torch")
+    module = import_module("dreamgym_env.trainers.grpo")
+    config = cli.read_config("grpo", cli.COMMANDS["grpo"], module, ["small", "--updates", "3", "--lam", "0.25"])
+    assert (config.updates, config.lam) == (3, 0.25)
+    assert config.learning_rate == module.PRESETS["small"][1].learning_rate

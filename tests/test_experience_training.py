@@ -1,0 +1,238 @@
+"""Training an experience model on real trajectories: what enters, what is learned, and that the result dreams."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from dreamed_shop import play, shop_env, tasks_of
+
+from dreamgym_env.domains.webshop import WEBSHOP
+from dreamgym_env.experience_model import ExperienceModel
+from dreamgym_env.loading import load_experience_model
+from dreamgym_env.parsing import parse_prediction
+from dreamgym_env.prompts import experience_messages, user_turn
+from dreamgym_env.trainers import experience, measure
+from dreamgym_env.trainers.experience import (
+    Corpus,
+    ExperienceTrainingConfig,
+    common_pieces,
+    contexts_of,
+    conversation,
+    load_model,
+    permuted,
+    read_training_data,
+)
+from dreamgym_env.trainers.scratch import SmallConfig
+from dreamgym_env.trainers.supervised import Example, SupervisedConfig
+from dreamgym_env.trajectories import write_trajectories
+from dreamgym_env.types import ParseError, Prediction, StepContext, Trajectory
+
+TINY = SmallConfig(hidden_size=64, heads=2, layers=2, attention=(1,), feed_forward=96, max_positions=4096)
+
+
+def episodes(split: str, count: int) -> list[Trajectory]:
+    annotator = shop_env().annotator()
+    return [
+        annotator.annotate(play(task, policy, 6)) for task in tasks_of(split, count) for policy in ("oracle", "random")
+    ]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Training and held-out episodes, and one that broke."""
+    train = episodes("train", 4)
+    broken = replace(train[0], end_reason="model_error", trajectory_id="broken")
+    path = tmp_path_factory.mktemp("data") / "all.jsonl"
+    write_trajectories(path, [*train, *episodes("held_out", 3), broken])
+    return path
+
+
+def config_of(data: Path, **settings: Any) -> ExperienceTrainingConfig:
+    training = SupervisedConfig(batch_tokens=1024, warmup_steps=2, log_every=2)
+    basic = ExperienceTrainingConfig(data=(data,), million_tokens=0.006, model=TINY, training=training)
+    return replace(basic, **settings)
+
+
+def test_held_out_and_broken_episodes_never_enter(data: Path, tmp_path: Path) -> None:
+    found = read_training_data(config_of(data))
+    assert {one.trajectory_id for one in found} == {one.trajectory_id for one in episodes("train", 4)}
+    corpus = Corpus(config_of(data, tasks_share=0.5, top_k=2, demonstration_share=1.0), found)
+    text = json.dumps(corpus.draw(60))
+    for task in tasks_of("held_out", 3):
+        assert task.instruction not in text
+    assert all(task.instruction in text for task in tasks_of("train", 4))
+    only = tmp_path / "held.jsonl"
+    write_trajectories(only, episodes("held_out", 3))
+    with pytest.raises(ValueError, match=r"must hold trajectories of training tasks, got 6 in .* none usable"):
+        read_training_data(config_of(only))
+
+
+def test_a_training_chat_is_what_the_dream_will_ask(data: Path) -> None:
+    """The last question of the chat equals what the experience model would build at that step."""
+    (episode, *_) = episodes("train", 4)
+    shown = [[episode.transitions[0]] for _ in episode.transitions]
+    chat = conversation(WEBSHOP, episode, shown, recall=True, traces=True)
+    assert [message["role"] for message in chat] == ["system"] + ["user", "assistant"] * len(episode.transitions)
+    for step, message in zip(episode.transitions, chat[2::2], strict=True):
+        found = parse_prediction(message["content"])
+        assert (found.reasoning_trace, found.next_state) == (step.reasoning_trace, step.next_state)
+        assert (found.reward, found.terminated) == (step.reward, step.terminated)
+    steps = []
+    for context, step in zip(contexts_of(episode), episode.transitions, strict=True):
+        action = WEBSHOP.parse_action(step.state, step.action)
+        assert action is not None
+        prompt = user_turn(action.text, WEBSHOP.recall(context), [episode.transitions[0]])
+        steps.append(replace(step, prompt=prompt))
+    last = steps[-1]
+    asked = StepContext(episode.task, tuple(steps[:-1]), last.state, last.action)
+    assert chat[:-1] == experience_messages(WEBSHOP, asked, last.prompt)
+    bare = conversation(WEBSHOP, episode, [[] for _ in shown], recall=False, traces=False)
+    assert not any(word in str(bare) for word in ("Seen before", "Similar steps", "<reasoning>s"))
+
+
+def test_shares_of_the_augmentation(data: Path) -> None:
+    found = read_training_data(config_of(data))
+
+    def share(word: str, **settings: Any) -> float:
+        chats = Corpus(config_of(data, tasks_share=0.0, **settings), found).draw(40)
+        return sum(word in str(chat) for chat in chats) / len(chats)
+
+    assert share("Similar steps") > 0.5
+    assert share("Similar steps", demonstration_share=0.0) == share("Similar steps", top_k=0) == 0
+    assert share("Seen before", recall_share=1.0) > 0.4
+    assert share("Seen before", recall_share=0.0) == 0
+    assert share("search, results page 1", trace_share=0.0) == 0
+    assert share("search, results page 1") > 0.9
+    tasks = Corpus(config_of(data, tasks_share=1.0), found).draw(5)
+    known = {task.instruction for task in tasks_of("train", 4)}
+    assert all(chat[-1]["content"].removeprefix("<task>").removesuffix("</task>") in known for chat in tasks)
+
+
+def test_demonstrations_are_never_of_the_same_trajectory(data: Path) -> None:
+    found = read_training_data(config_of(data))
+    corpus = Corpus(config_of(data, top_k=3), found)
+    contexts = [context for one in found for context in contexts_of(one)]
+    owners = [one.trajectory_id for one in found for _ in one.transitions]
+    for owner, row in zip(owners, corpus.buffer.retrieve(contexts, 3, exclude_trajectory_ids=owners), strict=True):
+        assert all(one.transition_id.rpartition(":")[0] != owner for one in row)
+        assert all(one.transition.possible for one in row)
+
+
+def test_every_trajectory_comes_before_any_comes_again(data: Path) -> None:
+    found = read_training_data(config_of(data))
+    config = config_of(data, tasks_share=0.0, top_k=0, recall_share=1.0)
+    corpus, same, other = Corpus(config, found), Corpus(config, found), Corpus(replace(config, seed=1), found)
+    first, second = ([str(chat) for chat in corpus.draw(len(found))] for _ in range(2))
+    assert len(set(first)) == len(found)
+    assert set(first) == set(second)
+    assert [str(chat) for chat in same.draw(len(found))] == first
+    assert [str(chat) for chat in other.draw(len(found))] != first
+
+
+def test_permuted_is_one_bijection_throughout() -> None:
+    ids = np.asarray([1, 5, 2, 5, 9, 7, 1, 3], np.int32)
+    example = Example(ids, np.arange(8, dtype=np.float32))
+    classes = [[1, 2, 3], [5, 6, 7, 8]]
+    tables = set()
+    for seed in range(20):
+        found = permuted(example, classes, 10, random.Random(seed))
+        table = dict(zip(ids.tolist(), found.ids.tolist(), strict=True))
+        assert [table[one] for one in ids.tolist()] == found.ids.tolist()
+        assert len(set(table.values())) == len(table)
+        assert {table[1], table[2], table[3]} == {1, 2, 3}
+        assert {table[5], table[7]} <= {5, 6, 7, 8}
+        assert table[9] == 9
+        assert np.array_equal(found.weights, example.weights)
+        tables.add(tuple(found.ids.tolist()))
+    assert len(tables) > 5
+    assert ids.tolist() == [1, 5, 2, 5, 9, 7, 1, 3]
+
+
+def test_common_pieces_stay(data: Path) -> None:
+    class Words:
+        def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
+            return [f"t{one}" for one in ids]
+
+    weights = np.zeros(2, np.float32)
+    examples = [Example(np.asarray([1, number], np.int32), weights) for number in (2, 3, 4, 4)]
+    assert common_pieces(Words(), examples, share=0.5) == {"t1", "t4"}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"recall_share": 1.2}, "`recall_share` must be in .0, 1., got 1.2"),
+        ({"permute_share": -0.1}, "`permute_share` must be in"),
+        ({"lora_rank": 4}, "`lora_rank` needs `vocabulary='keep'`"),
+    ],
+)
+def test_wrong_settings(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ExperienceTrainingConfig(**settings)
+
+
+def test_keeping_a_vocabulary_needs_a_checkpoint(data: Path) -> None:
+    config = config_of(data, vocabulary="keep", top_k=0)
+    with pytest.raises(ValueError, match="`vocabulary='keep'` needs `base`"):
+        load_model(config, Corpus(config, read_training_data(config)))
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    out = tmp_path_factory.mktemp("trained") / "model"
+    return out, experience.main(config_of(data, out=out, top_k=2))
+
+
+def dreams(model: ExperienceModel) -> None:
+    """It answers every context with a value, whatever it has learned."""
+    task = tasks_of("held_out", 3)[0]
+    contexts = contexts_of(play(task))
+    results = model.predict(contexts)
+    assert len(results) == len(contexts)
+    assert all(isinstance(one, Prediction | ParseError) for one in results)
+    assert model.counts["completions"] >= len(contexts)
+
+
+def test_a_trained_checkpoint_loads_as_an_experience_model(trained: tuple[Path, dict[str, Any]], data: Path) -> None:
+    out, card = trained
+    saved = json.loads((out / "dreamgym.json").read_text(encoding="utf-8"))
+    assert saved == card
+    assert (card["kind"], card["experience"], card["trajectories"]) == ("experience", {"top_k": 2}, 8)
+    assert card["transitions"] == sum(len(one.transitions) for one in episodes("train", 4))
+    assert card["tokens"] >= 6000
+    lines = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert all(np.isfinite(json.loads(line)["loss"]) for line in lines)
+    model = load_experience_model("webshop", str(out), None, max_tokens=8, attempts=2)
+    assert model.config.top_k == 2
+    dreams(model)
+    assert load_experience_model("webshop", str(out), None, top_k=1).config.top_k == 1
+
+
+def test_it_is_measured_by_command(trained: tuple[Path, dict[str, Any]], data: Path, monkeypatch: Any) -> None:
+    short = load_experience_model("webshop", str(trained[0]), None, top_k=0, max_tokens=4, attempts=1)
+    monkeypatch.setattr(measure, "load_experience_model", lambda *_, **__: short)
+    report = measure.main(measure.MeasureConfig(data=(data,), model=str(trained[0]), steps=5))
+    assert report["parsed"]["n"] >= 5
+    assert report["parsed"]["count"] == 0
+
+
+@pytest.mark.parametrize("way", ["graft", "lora"])
+def test_training_goes_on_from_a_checkpoint(
+    way: str, trained: tuple[Path, dict[str, Any]], data: Path, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"base": str(trained[0]), "out": tmp_path / way, "million_tokens": 0.002, "top_k": 0}
+    if way == "lora":
+        pytest.importorskip("peft")
+        settings |= {"vocabulary": "keep", "lora_rank": 2}
+    card = experience.main(config_of(data, **settings))
+    if way == "graft":
+        assert card["graft"]["kept"] > 300
+    else:
+        assert (tmp_path / way / "adapter_config.json").exists()
+    dreams(load_experience_model("webshop", str(tmp_path / way), None, max_tokens=4, attempts=1))
