@@ -15,7 +15,7 @@ from dreamgym_env.trainers.report_curve import HEIGHT, WIDTH, Point, interval, l
 from dreamgym_env.types import Source, Task, Trajectory, Transition
 
 EVIL = "</pre><script>alert('x')</script><img src=x onerror=alert(1)> & \"quoted\""
-VOID = {"meta", "line", "circle", "polygon", "polyline", "img"}
+VOID = {"br", "meta", "line", "circle", "polygon", "polyline", "img"}
 
 
 class Tags(HTMLParser):

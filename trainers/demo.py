@@ -21,7 +21,7 @@ from dreamgym_env.types import DataError, Sampling, Task, Trajectory
 
 from .agent import Rollout
 from .audit import AuditConfig, audit_policy, passes
-from .demo_views import Views, audit_rows, choose_episodes_to_tell, versions
+from .demo_views import Views, audit_rows, choose_episodes_to_tell, quieten, versions
 from .evaluate import Evaluation, choose_episodes, summarise
 from .pools import open_pool
 from .report import Report, render
@@ -193,13 +193,13 @@ def audited(config: DemoConfig, run: Run) -> tuple[str, dict[str, Any]]:
     card = folder / SETTINGS_FILE
     found = json.loads(card.read_text(encoding="utf-8")).get("audit") if card.exists() else None
     if found:
-        return f"`dreamgym audit`, as the experience model's card ({card.name}) tells it.", found["policies"][0]
+        return f"From dreamgym audit, as the experience model's card ({card.name}) tells it.", found["policies"][0]
     audit = AuditConfig(
         (config.policy,), episodes=config.audit_episodes, max_tokens=config.max_tokens, seed=config.seed
     )
     real = open_pool(config.real_env, min(run.pool.size, config.audit_episodes), split="train")
     result, _ = audit_policy(audit, config.policy, run.pool, real, gym.make(config.real_env, disable_env_checker=True))
-    source = f"Audited just now: {config.audit_episodes} episodes of the starting policy; `dreamgym audit` says more."
+    source = f"Audited just now: {config.audit_episodes} episodes of the starting policy."
     return source, {**asdict(result), "passes": passes(result)}
 
 
@@ -227,6 +227,7 @@ def main(config: DemoConfig) -> None:
     clock = Clock(config.minutes, time.monotonic())
     views = Views(config.minutes)
     views.stage("Loading the experience model, the starting policy and the real WebShop")
+    quieten()
     if config.threads:
         import torch
 

@@ -26,6 +26,19 @@ from .report_curve import Point, interval
 AuditRow = tuple[str, str, str, bool | None]
 PACKAGES = ("dreamgym-env", "torch", "transformers", "gymnasium", "chromadb", "numpy", "bm25s", "thefuzz")
 
+MEANINGS = {
+    "dreamed_success": "episodes that succeed in the dream",
+    "real_success": "episodes of the same policy and tasks that succeed for real",
+    "confirmed": "dreamed successes that the rules confirm",
+    "denied": "true successes that the dream denies",
+    "replay_success": "dreamed successes whose actions succeed for real",
+    "replay_same_state": "dreamed pages that are the real ones",
+    "impossible_accepted": "impossible actions that the dream accepts",
+    "contradictions": "dreamed steps that deny what was said before",
+    "broken": "dreams given up (masked, never scored)",
+}
+"""The shares of an audit, in words."""
+
 
 class Views:
     """The demo's terminal output."""
@@ -43,7 +56,8 @@ class Views:
         self.console.print(Text(f"Task: {trajectory.task.instruction}"))
         for step in trajectory.transitions:
             self.console.print(Panel(_step_text(step), title=Text(step.action, "bold"), title_align="left"))
-        self.console.print(f"End: {trajectory.end_reason}")
+        broke = " (the dream gave up; masked, never scored)" if trajectory.end_reason == "model_error" else ""
+        self.console.print(f"End: {trajectory.end_reason}{broke}")
 
     def audit(self, source: str, record: Mapping[str, Any]) -> None:
         """The shares with their targets."""
@@ -52,6 +66,8 @@ class Views:
             verdict = "" if met is None else "[green]met" if met else "[red]missed"
             table.add_row(name, Text(value), target, verdict)
         self.console.print(table)
+        if any(met is False for *_, met in audit_rows(record)):
+            self.console.print("[red]This dream misses a target: a policy may learn to exploit it.")
 
     def evaluation(self, point: Point) -> None:
         """Dreamed and real success."""
@@ -109,7 +125,7 @@ def audit_rows(record: Mapping[str, Any]) -> list[AuditRow]:
             sign, bound = TARGETS.get(name, ("", None))
             met = record.get("passes", {}).get(name) if name in TARGETS and value["n"] else None
             target = "" if bound is None else f"{sign} {bound}"
-            rows.append((name.replace("_", " "), str(Share(**value)), target, met))
+            rows.append((MEANINGS.get(name, name), str(Share(**value)), target, met))
     return rows
 
 
@@ -139,6 +155,14 @@ def replay_remark(env: Any, trajectory: Trajectory) -> str:
         f"The same actions replayed in the real WebShop: {verdict}; {equal} of {len(trajectory.transitions)} pages are "
         "the very same."
     )
+
+
+def quieten() -> None:
+    """Lets transformers show neither progress bars nor advice: the demo has its own."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
 
 
 def versions() -> dict[str, str]:

@@ -28,7 +28,7 @@ p { margin: 0 0 12px; }
 .small { font-size: 14px; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 12px; margin: 28px 0; }
 .card { background: var(--card); border-radius: 10px; padding: 14px 16px; }
-.card b { display: block; font-size: 24px; line-height: 1.3; }
+.card b { display: block; font-size: 21px; line-height: 1.4; white-space: nowrap; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: 8px 16px 8px 0; border-bottom: 1px solid var(--rule); vertical-align: top; }
@@ -175,7 +175,11 @@ def _episode(told: Told, is_open: bool) -> str:
 
 
 def _step(transition: Transition) -> str:
-    trace = f'<p class="trace">{escape(transition.reasoning_trace)}</p>' if transition.reasoning_trace else ""
+    trace = (
+        f'<p class="trace"><span class="soft small">reasoning trace</span><br>{escape(transition.reasoning_trace)}</p>'
+        if transition.reasoning_trace
+        else ""
+    )
     note = "" if transition.possible else ' <span class="bad small">impossible here: nothing happens</span>'
     end = ""
     if transition.terminated:

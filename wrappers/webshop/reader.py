@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from dreamgym_env.domains.webshop import lowest_price, page_of, stated_conditions
-from dreamgym_env.domains.webshop_pages import BUY, PREV, ItemPage, ResultsPage, Row, SearchPage, SubPage
+from dreamgym_env.domains.webshop_pages import BUY, PREV, ItemPage, ResultsPage, Row, SubPage
 from dreamgym_env.types import Task, Transition
 
 _STATED = re.compile(r"^find me (.*?)(?: with [^:]+: .*)?(?:, and price lower than .*)?$", re.IGNORECASE)
@@ -45,7 +45,6 @@ class WebShopReader:
             return f"click[{left[0] if left else BUY}]"
         if isinstance(page, SubPage):
             return f"click[{PREV}]"
-        assert isinstance(page, SearchPage) or state
         return f"search[{' '.join(words)}]"
 
 
