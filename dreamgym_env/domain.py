@@ -22,14 +22,30 @@ class Action:
 class Domain(Protocol):
     """What the core needs to know of a world. All methods are pure functions of their arguments."""
 
-    name: str
-    """Short id, as in `Task.domain` ("webshop")."""
-    agent_instruction: str
-    """System message of the LLM agent: role, action grammar, answer format."""
-    experience_instruction: str
-    """System message of the experience model: what it simulates and the answer format."""
-    horizon: int
-    """Steps after which an episode is truncated."""
+    @property
+    def name(self) -> str:
+        """Short id, as in `Task.domain` ("webshop")."""
+        ...
+
+    @property
+    def agent_instruction(self) -> str:
+        """System message of the LLM agent: role, action grammar, answer format."""
+        ...
+
+    @property
+    def experience_instruction(self) -> str:
+        """System message of the experience model: what it simulates and the answer format."""
+        ...
+
+    @property
+    def task_instruction(self) -> str:
+        """System message of the task generator: what a variation of a task is, inside `<task></task>`."""
+        ...
+
+    @property
+    def horizon(self) -> int:
+        """Steps after which an episode is truncated."""
+        ...
 
     def parse_action(self, state: str, action: str) -> Action | None:
         """The action in canonical spelling, or None when the grammar does not know it. It may still be impossible."""

@@ -64,8 +64,7 @@ def experience_messages(domain: Domain, context: StepContext, prompt: str) -> li
     """
     messages: list[Message] = [{"role": "system", "content": domain.experience_instruction}]
     past = [transition for transition in context.history if transition.possible or transition.prompt]
-    first = past[0].state if past else context.state
-    head = opening(context.task, first)
+    head = opening(context.task, context.task.initial_state)
     for transition in past:
         turn = transition.prompt or user_turn(transition.action, (), ())
         reply = answer(transition.reasoning_trace, transition.next_state, transition.reward, transition.terminated)

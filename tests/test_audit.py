@@ -79,7 +79,10 @@ def test_the_raw_model_is_audited_without_the_three_mechanisms(capsys: pytest.Ca
     found = audit.main(config)["policies"][0]
     assert found["dreamed_success"] == {"count": 4, "n": 4}
     assert found["confirmed"] == {"count": 0, "n": 4}
-    assert found["contradictions"] == {"count": 4, "n": 8}  # each search led to a product's page, which was bought
+    assert found["contradictions"] == {
+        "count": 4,
+        "n": 20,
+    }  # each search led to a product's page; three times back, bought
     assert found["replay_success"] == {"count": 0, "n": 4}
     assert found["passes"]["confirmed"] is found["passes"]["contradictions"] is False
     assert "MISSED" in capsys.readouterr().out

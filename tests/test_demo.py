@@ -52,7 +52,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny(checkpoint: Path, out: Path) -> DemoConfig:
     return DemoConfig(
         out=out, minutes=0.01, policy=str(checkpoint), experience_model=str(checkpoint), replay_buffer="none",
-        episodes=3, curve_episodes=2, curve_every=1, audit_episodes=2, max_updates=2, tasks_per_update=1, group_size=2,
+        episodes=3, curve_episodes=2, curve_every=2, audit_episodes=2, max_updates=2, tasks_per_update=1, group_size=2,
         max_tokens=2, threads=1,
     )  # fmt: skip
 

@@ -43,7 +43,7 @@ class AnnotateConfig:
     teacher: str | None = None
     """`openai:MODEL@URL`; the key comes from OPENAI_API_KEY."""
     batch: int = 64
-    """Transitions asked for at a time."""
+    """Trajectories asked for at a time; their transitions go to the teacher together. >= 1."""
     max_tokens: int = 300
     """Longest trace, in tokens."""
     temperature: float = 0.2
@@ -51,6 +51,12 @@ class AnnotateConfig:
     """Whether transitions that have a trace get a new one."""
     on_error: str = "raise"
     """Broken lines of `data`: "raise", or "skip" and report them."""
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise ValueError(f"`batch` must be >= 1, got {self.batch}")
+        if self.on_error not in ("raise", "skip"):
+            raise ValueError(f"`on_error` must be 'raise' or 'skip', got {self.on_error!r}")
 
 
 def teacher_messages(domain: Domain, context: StepContext, transition: Transition) -> list[Message]:
@@ -65,20 +71,39 @@ def teacher_messages(domain: Domain, context: StepContext, transition: Transitio
     return [{"role": "system", "content": TEACHER_INSTRUCTION}, {"role": "user", "content": text}]
 
 
-def annotate_with_teacher(config: AnnotateConfig, trajectory: Trajectory, teacher: LanguageModel) -> Trajectory | None:
-    """The trajectory with a trace for each transition, or None where the teacher failed for one."""
-    domain = load_domain(trajectory.task.domain)
-    steps = list(trajectory.transitions)
-    open_steps = [i for i, step in enumerate(steps) if config.overwrite or not step.reasoning_trace]
-    contexts = [StepContext(trajectory.task, tuple(steps[:i]), steps[i].state, steps[i].action) for i in open_steps]
-    questions = [teacher_messages(domain, context, steps[i]) for context, i in zip(contexts, open_steps, strict=True)]
+def annotate_with_teacher(
+    config: AnnotateConfig, trajectories: Sequence[Trajectory], teacher: LanguageModel
+) -> list[Trajectory | None]:
+    """Each trajectory with a trace for each transition, or None where the teacher failed for one of them.
+
+    All transitions of all trajectories go to the teacher in one call.
+    """
+    steps = [list(trajectory.transitions) for trajectory in trajectories]
+    places = [
+        (number, index)
+        for number, transitions in enumerate(steps)
+        for index, step in enumerate(transitions)
+        if config.overwrite or not step.reasoning_trace
+    ]
+    questions = [_question(trajectories[number], index) for number, index in places]
     sampling = Sampling(temperature=config.temperature, max_tokens=config.max_tokens)
-    for index, completion in zip(open_steps, teacher.complete(questions, sampling), strict=True):
+    failed: set[int] = set()
+    for (number, index), completion in zip(places, teacher.complete(questions, sampling), strict=True):
         trace = clean_trace(completion.text)
+        steps[number][index] = replace(steps[number][index], reasoning_trace=trace)
         if completion.finish_reason == "error" or not trace:
-            return None
-        steps[index] = replace(steps[index], reasoning_trace=trace)
-    return replace(trajectory, transitions=tuple(steps))
+            failed.add(number)
+    return [
+        None if number in failed else replace(trajectory, transitions=tuple(steps[number]))
+        for number, trajectory in enumerate(trajectories)
+    ]
+
+
+def _question(trajectory: Trajectory, index: int) -> list[Message]:
+    transitions = trajectory.transitions
+    step = transitions[index]
+    context = StepContext(trajectory.task, transitions[:index], step.state, step.action)
+    return teacher_messages(load_domain(trajectory.task.domain), context, step)
 
 
 def clean_trace(text: str) -> str:
@@ -103,8 +128,8 @@ def annotated(
             raise ValueError(f"`env` {config.env} has no annotator of its own; give `teacher` an endpoint")
         yield from map(unwrapped.annotator().annotate, trajectories)
         return
-    for trajectory in trajectories:
-        yield annotate_with_teacher(config, trajectory, teacher)
+    for start in range(0, len(trajectories), config.batch):
+        yield from annotate_with_teacher(config, trajectories[start : start + config.batch], teacher)
 
 
 def main(config: AnnotateConfig) -> dict[str, Any]:

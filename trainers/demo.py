@@ -274,7 +274,7 @@ def make_report(
         title="Trained in a dream, tested in the real WebShop",
         lead=(
             f"{run.update} GRPO updates ({config.tasks_per_update} tasks x {config.group_size} dreamed episodes each). "
-            f"The real environment was used to evaluate ({run.real_steps['eval']:,} steps), never to learn."
+            f"The real environment was used to evaluate ({run.real_steps['eval']:,} steps) and to audit, never to learn."
         ),
         points=points,
         audit_source=audit[0],

@@ -200,7 +200,7 @@ def texts_of(corpus: Corpus) -> Iterator[str]:
     """Up to 3,000 conversations as text, each with the agent's and M_task's instructions, so that one vocabulary
     serves the policy too."""
     domain = corpus.domain
-    extra = [domain.agent_instruction, str(getattr(domain, "task_instruction", ""))]
+    extra = [domain.agent_instruction, domain.task_instruction]
     for chat in corpus.draw(min(3000, 3 * len(corpus.trajectories))):
         yield END.join([*(message["content"] for message in chat), *extra])
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from dreamgym_env.domains.webshop import lowest_price, page_of, stated_conditions
-from dreamgym_env.domains.webshop_pages import BUY, PREV, ItemPage, ResultsPage, Row, SubPage
+from dreamgym_env.domains.webshop_pages import BUY, NEXT, PREV, ItemPage, ResultsPage, Row, SubPage
 from dreamgym_env.types import Task, Transition
 
 _STATED = re.compile(r"^find me (.*?)(?: with [^:]+: .*)?(?:, and price lower than .*)?$", re.IGNORECASE)
@@ -20,9 +20,10 @@ def wanted_words(instruction: str) -> list[str]:
 
 
 class WebShopReader:
-    """Searches the task's words, opens the best-matching row that is cheap enough, chooses the stated options, buys.
+    """Searches the task's words, opens the best row that is cheap enough, chooses the stated options, buys.
 
-    With probability `slip` it takes any available action instead; `slip=1` is the random agent.
+    A product that does not offer a stated option is left for the next best, up to three times. With probability `slip`
+    it does anything else instead, one time in six something impossible; `slip=1` is the random agent.
     """
 
     def __init__(self, slip: float, seed: int) -> None:
@@ -32,20 +33,29 @@ class WebShopReader:
         """The next action, as text."""
         page, words = page_of(state), wanted_words(task.instruction)
         if available and self.rng.random() < self.slip:
-            some = " ".join(word for word in words if self.rng.random() < 0.7) or words[-1]
-            return self.rng.choice(list(available)).replace("<keywords>", some)
+            return self._slip(words, available)
         conditions = stated_conditions(task.instruction)
         if isinstance(page, ResultsPage) and page.rows:
             bound = conditions.price_upper or float("inf")
-            return f"click[{max(page.rows, key=lambda row: _fit(row, words, bound)).asin}]"
+            fresh = [row for row in page.rows if f"click[{row.asin}]" not in {step.action for step in history}]
+            return f"click[{max(fresh or page.rows, key=lambda row: _fit(row, words, bound)).asin}]"
         if isinstance(page, ItemPage):
             offered = {value for _, values in page.options for value in values}
             taken = {value for _, value in page.chosen}
             left = [value for _, value in conditions.options if value in offered - taken]
+            given_up = sum(step.action == f"click[{PREV}]" for step in history)
+            if given_up < 3 and any(value not in offered for _, value in conditions.options):
+                return f"click[{PREV}]"
             return f"click[{left[0] if left else BUY}]"
         if isinstance(page, SubPage):
             return f"click[{PREV}]"
         return f"search[{' '.join(words)}]"
+
+    def _slip(self, words: Sequence[str], available: Sequence[str]) -> str:
+        if self.rng.random() < 1 / 6:
+            return f"click[{self.rng.choice([BUY, PREV, NEXT, 'Features', 'navy', 'B000000000'])}]"
+        some = " ".join(word for word in words if self.rng.random() < 0.7) or words[-1]
+        return self.rng.choice(list(available)).replace("<keywords>", some)
 
 
 def _fit(row: Row, words: Sequence[str], bound: float) -> tuple[int, float]:
