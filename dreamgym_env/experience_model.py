@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from dreamgym_env.domain import Domain
 from dreamgym_env.parsing import parse_prediction
@@ -85,7 +85,9 @@ class ExperienceModel:
         domain: Domain,
         replay_buffer: Retriever | None = None,
         config: ExperienceConfig | None = None,
+        card: Mapping[str, Any] | None = None,
     ) -> None:
+        self.card = card or {}
         self.language_model = language_model
         self.domain = domain
         self.replay_buffer = replay_buffer
@@ -154,4 +156,4 @@ class ExperienceModel:
     def with_config(self, **changes: object) -> ExperienceModel:
         """The same model under another configuration (for ablations); counters start at zero."""
         config = replace(self.config, **changes)  # type: ignore[arg-type]
-        return ExperienceModel(self.language_model, self.domain, self.replay_buffer, config)
+        return ExperienceModel(self.language_model, self.domain, self.replay_buffer, config, self.card)

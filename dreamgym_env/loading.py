@@ -83,28 +83,29 @@ def load_experience_model(
     if isinstance(experience_model, ExperienceModel):
         return experience_model.with_config(**settings) if settings else experience_model
     world = load_domain(domain) if isinstance(domain, str) else domain
-    saved: dict[str, Any] = {}
+    card: dict[str, Any] = {}
     if isinstance(experience_model, str):
         path = str(embedded_model_path(world.name)) if experience_model == "embedded" else experience_model
-        saved = _saved_settings(Path(path))
+        card = read_card(Path(path))
         experience_model = _language_model(path)
     unknown = set(settings) - set(ExperienceConfig.__dataclass_fields__)
     if unknown:
         known = sorted(ExperienceConfig.__dataclass_fields__)
         raise ValueError(f"unknown settings {sorted(unknown)}; an experience model takes {known}")
-    config = ExperienceConfig(**{**saved, **settings})
+    config = ExperienceConfig(**{**card.get("experience", {}), **settings})
     if config.top_k == 0:
         replay_buffer = None
     buffer = _buffer(replay_buffer, world) if isinstance(replay_buffer, str) else replay_buffer
-    return ExperienceModel(experience_model, world, buffer, config)
+    return ExperienceModel(experience_model, world, buffer, config, card)
 
 
-def _saved_settings(folder: Path) -> dict[str, Any]:
+def read_card(folder: Path) -> dict[str, Any]:
+    """The card beside a checkpoint (`dreamgym.json`): its settings, how it was made, its reports; {} without one."""
     file = folder / SETTINGS_FILE
     if not file.exists():
         return {}
-    values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")).get("experience", {})
-    return values
+    card: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return card
 
 
 @lru_cache(maxsize=2)

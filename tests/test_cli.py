@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -37,6 +39,12 @@ def test_every_command_names_what_its_module_has() -> None:
         module = import_module(f"dreamgym_env.trainers.{command.module}")
         assert callable(getattr(module, command.run))
         assert hasattr(module, command.config or "PRESETS")
+
+
+def test_every_module_that_is_a_command_is_listed() -> None:
+    folder = Path(cli.__file__).parent
+    jobs = {path.stem for path in folder.glob("*.py") if "\ndef main(" in path.read_text(encoding="utf-8")}
+    assert jobs - {"cli"} == {command.module for command in cli.COMMANDS.values()}
 
 
 def test_help_of_a_command_lists_its_options(capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,6 +159,37 @@ def test_what_users_can_mend_is_told_and_what_is_our_fault_is_not_hidden(
     monkeypatch.setenv(cli.TRACEBACK, "1")
     with pytest.raises(DataError):
         cli.main(["fail", "--kind", "data"])
+
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+
+
+def commands_in(page: Path) -> list[list[str]]:
+    """The words of every `dreamgym` or `python -m dreamgym_env.trainers` command in a page's code blocks."""
+    blocks = page.read_text(encoding="utf-8").split("```")[1::2]
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    found = [shlex.split(line, comments=True) for line in lines if re.match(r"dreamgym [a-z]", line)]
+    modules = {command.module: name for name, command in cli.COMMANDS.items()}
+    for line in lines:
+        if match := re.match(r"(?:python|accelerate launch) -m dreamgym_env\.trainers\.(\w+) (.*)", line):
+            found.append(["dreamgym", modules[match[1]], *shlex.split(match[2], comments=True)])
+    return [words[1:] for words in found]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_commands_in_the_pages_are_understood(page: Path) -> None:
+    pytest.importorskip("torch")
+    for name, *words in commands_in(page):
+        command = cli.COMMANDS[name]
+        module = import_module(f"dreamgym_env.trainers.{command.module}")
+        assert cli.read_config(name, command, module, words) is not None
+
+
+def test_the_readme_has_commands_to_understand() -> None:
+    assert {"collect", "train-experience", "sft", "audit", "grpo", "evaluate"} <= {
+        words[0] for words in commands_in(ROOT / "README.md")
+    }
 
 
 def test_a_grpo_preset_can_be_overridden() -> None:

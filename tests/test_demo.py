@@ -133,6 +133,17 @@ def test_an_audit_from_a_card_says_what_was_met() -> None:
     assert rows["episodes that succeed in the dream"][1:] == ("", None)
 
 
+def test_the_audit_on_record_is_taken_from_the_card(tmp_path: Path) -> None:
+    policies = [{**audit(), "policy": "random"}, {**audit(), "policy": "embedded"}]
+    card = {"reports": {"measures": {"parsed": {"count": 1, "n": 1}}, "audit": {"policies": policies}}}
+    (tmp_path / "dreamgym.json").write_text(json.dumps(card), encoding="utf-8")
+    nothing: Any = None  # no environment is needed
+    source, found = demo.audited(DemoConfig(experience_model=str(tmp_path)), nothing)
+    assert found["policy"] == "embedded"
+    assert "of embedded, as the experience model's card tells it" in source
+    assert demo.audited(DemoConfig(experience_model=str(tmp_path), policy="mine"), nothing)[1]["policy"] == "random"
+
+
 def show(act: Any) -> str:
     views = Views(1.0, Console(file=io.StringIO(), width=120))
     act(views)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -108,17 +108,42 @@ TARGETS = {
     "denied": ("<=", 0.1),
     "impossible_accepted": ("<=", 0.05),
     "contradictions": ("<=", 0.01),
+    "broken": ("<=", 0.05),
 }
 """What a dream must reach before RL in it is allowed."""
+LEAST_SUCCESSES = 20
+"""Dreamed successes that must have been judged before a dream is trusted."""
 
 
-def passes(audit: PolicyAudit) -> dict[str, bool]:
-    """Each target, met or not; a share of nothing meets it."""
-    found = {}
+def passes(audit: PolicyAudit) -> dict[str, bool | None]:
+    """Each target, met or not; None where the share is one of nothing and so tells nothing."""
+    found: dict[str, bool | None] = {}
     for name, (sign, bound) in TARGETS.items():
         rate = getattr(audit, name).rate
-        found[name] = rate is None or (rate >= bound if sign == ">=" else rate <= bound)
+        found[name] = None if rate is None else rate >= bound if sign == ">=" else rate <= bound
     return found
+
+
+def distrust(card: Mapping[str, Any], policy: str = "") -> str | None:
+    """Why the dream of a checkpoint with this card (`dreamgym.json`) is not to be trusted for RL, or None.
+
+    `policy` asks for the audit under that policy; "" takes the best of those on record.
+    """
+    audits = [one for report in card.get("reports", {}).values() for one in report.get("policies", [])]
+    audits = [one for one in audits if policy in ("", one["policy"])]
+    if not audits:
+        return "its card holds no audit; run `dreamgym audit` and publish the report"
+    reasons = []
+    for one in audits:
+        missed = [name for name, met in one["passes"].items() if met is False]
+        judged = one["confirmed"]["n"]
+        if missed:
+            reasons.append(f"under {one['policy']} it misses {', '.join(missed)}")
+        elif judged < LEAST_SUCCESSES:
+            reasons.append(f"under {one['policy']} only {judged} dreamed successes were judged, not {LEAST_SUCCESSES}")
+        else:
+            return None
+    return "its audit fails: " + "; ".join(reasons)
 
 
 def audit_policy(
@@ -279,7 +304,8 @@ def show(audit: PolicyAudit) -> None:
         value = getattr(audit, name)
         if isinstance(value, Share):
             sign, bound = TARGETS.get(name, ("", ""))
-            verdict = f"{sign} {bound} {'met' if met[name] else 'MISSED'}" if name in TARGETS else ""
+            words = {True: "met", False: "MISSED", None: "no evidence"}
+            verdict = f"{sign} {bound} {words[met[name]]}" if name in TARGETS else ""
             table.add_row(name.replace("_", " "), str(value), verdict)
     Console().print(table)
 

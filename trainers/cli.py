@@ -40,12 +40,14 @@ COMMANDS = {
     "collect": Command("run policies in a real environment, write offline trajectories", "collect", "CollectConfig"),
     "annotate": Command("add reasoning traces, by rule or with a teacher model", "annotate", "AnnotateConfig"),
     "train-base": Command("pretrain a small base model on micro-worlds", "base", "BaseConfig"),
+    "fit-vocabulary": Command("give a small base model the words of a world", "vocabulary", "VocabularyConfig"),
     "train-experience": Command("fine-tune an experience model (Eq. 5)", "experience", "ExperienceTrainingConfig"),
     "measure": Command("single-step accuracy of an experience model", "measure", "MeasureConfig", prints=True),
     "audit": Command("hold a dream to account against reality", "audit", "AuditConfig", prints=True),
     "sft": Command("make a policy from demonstrations", "sft", "SFTConfig", "run"),
     "grpo": Command("train a policy with GRPO, in a dream or for real", "grpo", "", "train"),
     "evaluate": Command("success of a policy, with its interval", "evaluate", "EvaluateConfig", "run"),
+    "publish": Command("make a bundled asset of a checkpoint, with its card", "publish", "PublishConfig"),
     "bench": Command("speed as ratios, from one run", "bench", "BenchConfig", prints=True),
 }
 """Every subcommand, in the order in which a full run uses them."""

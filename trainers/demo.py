@@ -190,10 +190,12 @@ def dream_one(run: Run, tries: int = 4) -> Trajectory:
 def audited(config: DemoConfig, run: Run) -> tuple[str, dict[str, Any]]:
     """Where the audit comes from, and what `dreamgym audit` found for one policy, as data."""
     folder = embedded_model_path("webshop") if config.experience_model == "embedded" else Path(config.experience_model)
-    card = folder / SETTINGS_FILE
-    found = json.loads(card.read_text(encoding="utf-8")).get("audit") if card.exists() else None
-    if found:
-        return f"From dreamgym audit, as the experience model's card ({card.name}) tells it.", found["policies"][0]
+    card = json.loads((folder / SETTINGS_FILE).read_text("utf-8")) if (folder / SETTINGS_FILE).exists() else {}
+    reports = [report["policies"] for report in card.get("reports", {}).values() if "policies" in report]
+    if reports:
+        named = {found["policy"]: found for found in reports[0]}
+        found = named.get(config.policy, reports[0][0])
+        return f"From dreamgym audit of {found['policy']}, as the experience model's card tells it.", found
     audit = AuditConfig(
         (config.policy,), episodes=config.audit_episodes, max_tokens=config.max_tokens, seed=config.seed
     )
@@ -273,8 +275,8 @@ def make_report(
     return Report(
         title="Trained in a dream, tested in the real WebShop",
         lead=(
-            f"{run.update} GRPO updates ({config.tasks_per_update} tasks x {config.group_size} dreamed episodes each). "
-            f"The real environment was used to evaluate ({run.real_steps['eval']:,} steps) and to audit, never to learn."
+            f"{run.update} GRPO updates of {config.tasks_per_update} tasks x {config.group_size} dreamed episodes. "
+            f"The real environment was used to evaluate ({run.real_steps['eval']:,} steps) and audit, never to learn."
         ),
         points=points,
         audit_source=audit[0],

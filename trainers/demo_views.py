@@ -161,8 +161,8 @@ def quieten() -> None:
     """Lets transformers show neither progress bars nor advice: the demo has its own."""
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
 def versions() -> dict[str, str]:

@@ -27,7 +27,7 @@ from dreamgym_env.trajectories import read_trajectories
 from dreamgym_env.types import Message, StepContext, Trajectory, Transition
 
 from .scratch import END, SmallConfig, build_model, build_tokenizer, fit_vocabulary, graft, name_classes
-from .supervised import Example, SupervisedConfig, Trainer, encode_chat, show_progress
+from .supervised import Example, SupervisedConfig, Trainer, answer_spans, encode_chat, show_progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -66,6 +66,8 @@ class ExperienceTrainingConfig:
     """Share of the sequences with reasoning traces; 0 is the ablation without."""
     permute_share: float = 0.4
     """Share of the sequences whose names are exchanged at random, so that they must be looked up (small models)."""
+    open_weight: float = 0.3
+    """Loss weight of what no history determines (which products a search returns), in (0, 1]; all else weighs 1."""
     tasks_share: float = 0.03
     """Share of further sequences that teach to vary tasks (M_task, Eq. 6)."""
     resume: bool = False
@@ -77,7 +79,14 @@ class ExperienceTrainingConfig:
     training: SupervisedConfig = field(default_factory=SupervisedConfig)
 
     def __post_init__(self) -> None:
-        for name in ("demonstration_share", "recall_share", "trace_share", "permute_share", "tasks_share"):
+        for name in (
+            "demonstration_share",
+            "recall_share",
+            "trace_share",
+            "permute_share",
+            "tasks_share",
+            "open_weight",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` must be in [0, 1], got {getattr(self, name)}")
         if self.lora_rank and self.vocabulary == "fit":
@@ -109,6 +118,9 @@ def conversation(
     return [*messages, {"role": "assistant", "content": reply}]
 
 
+_OPEN_ACTIONS = ('Action: "search[', 'Action: "click[Next ')
+
+
 class Corpus:
     """Training conversations drawn from trajectories with retrieval, recall and augmentation as the config says."""
 
@@ -120,6 +132,20 @@ class Corpus:
         if config.top_k:
             self.buffer.add(trajectories[: config.buffer_trajectories], held_out="skip")
         self.order: list[int] = []
+
+    def examples(self, tokenizer: PreTrainedTokenizerBase, count: int) -> list[Example]:
+        """The next `count` conversations as token ids and weights, those that are too long left out."""
+        drawn = (self._weighted(encode_chat(tokenizer, chat), chat) for chat in self.draw(count))
+        return [example for example in drawn if len(example) <= self.config.longest]
+
+    def _weighted(self, example: Example, chat: Sequence[Message]) -> Example:
+        """Takes weight off the answers to searches, whose rows are open; nothing else is."""
+        asked = [message["content"].rpartition("\n")[2] for message in chat if message["role"] == "user"]
+        weights = example.weights.copy()
+        for (start, end), question in zip(answer_spans(weights), asked, strict=True):
+            if question.startswith(_OPEN_ACTIONS):
+                weights[start:end] *= self.config.open_weight
+        return Example(example.ids, weights)
 
     def draw(self, count: int) -> list[list[Message]]:
         """The next `count` conversations; every trajectory once before any comes again."""
@@ -243,8 +269,7 @@ def main(config: ExperienceTrainingConfig) -> dict[str, Any]:
     classes = name_classes(tokenizer, common_pieces(tokenizer, sample)) if config.permute_share else []
 
     def supply(_: int) -> list[Example]:
-        drawn = (encode_chat(tokenizer, chat) for chat in corpus.draw(128))
-        examples = [example for example in drawn if len(example) <= config.longest]
+        examples = corpus.examples(tokenizer, 128)
         return [
             permuted(e, classes, len(tokenizer), rng) if rng.random() < config.permute_share else e for e in examples
         ]

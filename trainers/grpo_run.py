@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from dreamgym_env.trajectories import read_trajectories, task_from_record, task_
 from dreamgym_env.types import Sampling, Task, Trajectory
 
 from .agent import Rollout
+from .audit import distrust
 from .checkpoint import find_checkpoint, load_optimizer, load_state, save_checkpoint
 from .grpo_config import GRPOConfig
 from .pools import EnvPool, open_pool, read_settings
@@ -87,6 +89,8 @@ def open_pools(config: GRPOConfig, processes: int) -> tuple[EnvPool, dict[str, E
     size = config.num_envs or -(-config.tasks_per_update // processes) * config.group_size
     settings = read_settings(config.settings)
     pool = open_pool(config.env_id, size, **{"split": "train", **settings})
+    if pool.source == "dream" and (reason := distrust(getattr(pool, "experience_model").card)):  # noqa: B009
+        warnings.warn(f"this dream is not to be trusted with RL: {reason}", stacklevel=2)
     if not config.eval_every:
         return pool, {}
     wanted = {config.env_id: settings} | {name: read_settings(config.eval_settings) for name in config.eval_envs}
