@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from dreamgym_env.loading import SETTINGS_FILE
-from dreamgym_env.trainers.publish import PublishConfig, card_text, figures, main
+from dreamgym_env.trainers.publish import PublishConfig, card_text, figures, main, without_folders
 from dreamgym_env.trainers.scratch import SmallConfig, Vocabulary, build_model, build_tokenizer
 
 
@@ -51,3 +51,18 @@ def test_a_card_without_commands_or_reports_says_what_it_knows() -> None:
     text = card_text("A policy", card)
     assert text.startswith("# A policy\n\n1,234 parameters, licence MIT.")
     assert "Made by" not in text
+
+
+def test_a_card_names_no_folder_of_this_machine() -> None:
+    told = {
+        "data": ["/home/me/runs/train.jsonl"],
+        "settings": ("experience_model=/home/me/x",),
+        "url": "http://a/b/c",
+        "n": 1,
+    }
+    assert without_folders(told) == {
+        "data": ["train.jsonl"],
+        "settings": ["experience_model=x"],
+        "url": "http://a/b/c",
+        "n": 1,
+    }

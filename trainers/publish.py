@@ -7,6 +7,7 @@ Run: `python -m dreamgym_env.trainers.publish --model runs/experience --out drea
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -60,7 +61,22 @@ def _card(config: PublishConfig, parameters: int) -> dict[str, Any]:
     card["licence"] = config.licence
     card["versions"] = {name: version(name) for name in ("torch", "transformers", "dreamgym-env")}
     card["reports"] = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in config.reports}
-    return card
+    bare: dict[str, Any] = without_folders(card)
+    return bare
+
+
+def without_folders(value: Any) -> Any:
+    """The value with every absolute path in it cut to its last part: a card travels, this machine's folders do not.
+
+    A setting such as `experience_model=/home/me/runs/experience` keeps its name.
+    """
+    if isinstance(value, Mapping):
+        return {name: without_folders(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(one) for one in value]
+    if isinstance(value, str):
+        return re.sub(r"(?<![\w.:/])/(?:[\w.+-]+/)+([\w.+-]+)", r"\1", value)
+    return value
 
 
 def card_text(title: str, card: Mapping[str, Any]) -> str:
