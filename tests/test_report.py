@@ -128,8 +128,9 @@ def test_comparison_rows() -> None:
     assert rows[0][3] == change_text(before.real, evaluation(60, 100))
     assert rows[0][3].startswith("+20.0 points [")
     assert rows[1][0] == "success, dream (n = 100)"
-    broken = Point(9, evaluation(40, 90, "dream"), evaluation(60, 100))
+    broken = Point(9, evaluation(40, 90, "dream", end_reasons={"model_error": 10, "success": 40}), evaluation(60, 100))
     assert comparison(before, broken)[1][0] == "success, dream (n = 100 and 90)"
+    assert comparison(before, broken)[-1] == ("dreams given up (masked)", "0 of 100", "10 of 100", "")
     assert rows[4] == ("actions without effect, real", "12.0%", "0.0%", "-12.0 points")
 
 

@@ -22,6 +22,7 @@ from dreamgym_env.loading import embedded_policy_path, load_experience_model
 from dreamgym_env.types import Completion, Conversation, Demonstration, Sampling, StepContext, Task
 
 from .audit import AuditConfig, roll_reader
+from .demo_views import quieten
 from .evaluate import choose_episodes
 from .pools import EnvPool, StepResult, open_pool
 from .rollout import Collector, collect
@@ -262,6 +263,7 @@ def token_figure(config: BenchConfig) -> Figure:
 
 def main(config: BenchConfig) -> dict[str, Any]:
     """Measures, prints a table, and returns the figures as data."""
+    quieten()
     if config.threads:
         import torch
 
@@ -283,7 +285,7 @@ def show(found: Sequence[Figure]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("what", "figure", "compared with", "times as good", "target")
+    table = Table("what", "figure", "compared with", "times", "target")
     for figure in found:
         ratio = "" if figure.ratio is None else f"{figure.ratio:.1f}"
         value = f"{figure.value:,.0f}" if figure.value >= 100 else f"{figure.value:.1f}"

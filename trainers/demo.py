@@ -177,14 +177,14 @@ def evaluate(run: Run, episodes: int) -> Played:
     return Played(Point(run.update, found["dream"], found["real"]), dreamed)
 
 
-def dream_one(run: Run, tries: int = 4) -> Trajectory:
-    """A dreamed episode of the starting policy on a training task; of a few, the first that ends in a purchase."""
+def dream_one(run: Run, tries: int = 8) -> Trajectory:
+    """A dreamed episode of the starting policy on a training task: of a few, one that succeeds, else one that ends."""
     from .grpo_run import play
 
     tasks: Sequence[Task] = run.pool.tasks[:tries]
     sampling = Sampling(temperature=run.config.eval_temperature, max_tokens=run.config.max_tokens)
     episodes = [group[0].trajectory for group in play(run, run.pool, tasks, 1, sampling, run.config.seed)]
-    return next((one for one in episodes if one.end_reason in ("success", "failure")), episodes[0])
+    return min(episodes, key=lambda one: ("success", "failure", "time_limit", "model_error").index(one.end_reason))
 
 
 def audited(config: DemoConfig, run: Run) -> tuple[str, dict[str, Any]]:
