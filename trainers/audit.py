@@ -21,7 +21,7 @@ from dreamgym_env.loading import embedded_policy_path
 from dreamgym_env.types import Sampling, Split, StepContext, Task, Trajectory, Transition
 
 from .evaluate import choose_episodes, wilson_interval
-from .pools import EnvPool, open_pool, read_settings
+from .pools import EnvPool, VectorDreamPool, open_pool, read_settings
 from .rollout import Collector, collect
 
 
@@ -270,6 +270,8 @@ def main(config: AuditConfig) -> dict[str, Any]:
         extra = {"use_rules": False, "use_recall": False, "use_contradictions": False, "attempts": 1, **extra}
     size = min(config.episodes, 64)
     dream = open_pool(config.env_id, size, split=config.split, **extra)
+    if not isinstance(dream, VectorDreamPool):
+        raise ValueError(f"`env_id` must be a dream, got {config.env_id}, which has no experience model")
     real = open_pool(config.real_env, size, split=config.split)
     env = gym.make(config.real_env, split=config.split, disable_env_checker=True)
     audits, dreams = [], []

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -28,9 +28,6 @@ from dreamgym_env.types import Message, StepContext, Trajectory, Transition
 
 from .scratch import END, SmallConfig, build_model, build_tokenizer, fit_vocabulary, graft, name_classes
 from .supervised import Example, SupervisedConfig, Trainer, answer_spans, encode_chat, show_progress
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -133,7 +130,7 @@ class Corpus:
             self.buffer.add(trajectories[: config.buffer_trajectories], held_out="skip")
         self.order: list[int] = []
 
-    def examples(self, tokenizer: PreTrainedTokenizerBase, count: int) -> list[Example]:
+    def examples(self, tokenizer: Any, count: int) -> list[Example]:
         """The next `count` conversations as token ids and weights, those that are too long left out."""
         drawn = (self._weighted(encode_chat(tokenizer, chat), chat) for chat in self.draw(count))
         return [example for example in drawn if len(example) <= self.config.longest]
@@ -189,9 +186,7 @@ def permuted(example: Example, classes: Sequence[Sequence[int]], size: int, rng:
     return Example(table[example.ids], example.weights)
 
 
-def common_pieces(
-    tokenizer: PreTrainedTokenizerBase, examples: Iterable[Example], share: float = 0.15
-) -> frozenset[str]:
+def common_pieces(tokenizer: Any, examples: Iterable[Example], share: float = 0.15) -> frozenset[str]:
     """Pieces that stand in at least this share of the examples: the words of the format, which keep their meaning."""
     counts: Counter[int] = Counter()
     total = 0
@@ -202,9 +197,7 @@ def common_pieces(
     return frozenset(tokenizer.convert_ids_to_tokens(common))
 
 
-def load_model(
-    config: ExperienceTrainingConfig, corpus: Corpus
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, int]]:
+def load_model(config: ExperienceTrainingConfig, corpus: Corpus) -> tuple[Any, Any, dict[str, int]]:
     """The model to train, its tokenizer, and how many pieces a graft moved each way."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -283,7 +276,7 @@ def main(config: ExperienceTrainingConfig) -> dict[str, Any]:
         trainer.run(supply, int(config.million_tokens * 1e6), seconds, on_log, checkpoints)
     card = {
         "kind": "experience",
-        "experience": {"top_k": config.top_k},
+        "experience": {"top_k": config.top_k, "max_tokens": 400},  # the longest page is about 250 tokens
         "config": json.loads(json.dumps(asdict(config), default=str)),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "trajectories": len(trajectories),

@@ -23,7 +23,7 @@ from .agent import Rollout
 from .audit import distrust
 from .checkpoint import find_checkpoint, load_optimizer, load_state, save_checkpoint
 from .grpo_config import GRPOConfig
-from .pools import EnvPool, open_pool, read_settings
+from .pools import EnvPool, VectorDreamPool, open_pool, read_settings
 from .rollout import Collector, collect
 
 Metrics = dict[str, float]
@@ -89,7 +89,7 @@ def open_pools(config: GRPOConfig, processes: int) -> tuple[EnvPool, dict[str, E
     size = config.num_envs or -(-config.tasks_per_update // processes) * config.group_size
     settings = read_settings(config.settings)
     pool = open_pool(config.env_id, size, **{"split": "train", **settings})
-    if pool.source == "dream" and (reason := distrust(getattr(pool, "experience_model").card)):  # noqa: B009
+    if isinstance(pool, VectorDreamPool) and (reason := distrust(pool.experience_model.card)):
         warnings.warn(f"this dream is not to be trusted with RL: {reason}", stacklevel=2)
     if not config.eval_every:
         return pool, {}

@@ -128,7 +128,7 @@ def comparison(before: Point, after: Point) -> list[tuple[str, str, str, str]]:
         start, end = (100 * (found.invalid_rate + found.impossible_rate) for found in (first, last))
         shares = (f"{start:.1f}%", f"{end:.1f}%", f"{end - start:+.1f} points")
         rows.append((f"actions without effect, {name}", *shares))
-    rows.append(("dreams given up (masked)", *(_given_up(point.dream) for point in (before, after)), ""))
+    rows.append(("dreams given up (masked)", _given_up(before.dream), _given_up(after.dream), ""))
     return rows
 
 

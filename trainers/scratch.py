@@ -12,10 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from transformers import Lfm2ForCausalLM, PreTrainedTokenizerFast
+from typing import Any
 
 PAD, END = "<|pad|>", "<|end|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
@@ -83,7 +80,7 @@ def _may_be_a_token(line: str) -> bool:
     return " " in line and len(line) > 12 and "\n " not in line and "[ " not in line
 
 
-def build_tokenizer(vocabulary: Vocabulary) -> PreTrainedTokenizerFast:
+def build_tokenizer(vocabulary: Vocabulary) -> Any:
     """A fast tokenizer over the vocabulary; encoding then decoding gives every text back."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -133,7 +130,7 @@ class SmallConfig:
     """Longest sequence, in tokens."""
 
 
-def build_model(config: SmallConfig, tokenizer: PreTrainedTokenizerFast) -> Lfm2ForCausalLM:
+def build_model(config: SmallConfig, tokenizer: Any) -> Any:
     """A randomly initialised causal LM that `transformers` loads without custom code."""
     from transformers import Lfm2Config, Lfm2ForCausalLM
 
@@ -160,7 +157,7 @@ def build_model(config: SmallConfig, tokenizer: PreTrainedTokenizerFast) -> Lfm2
     return model
 
 
-def _look_up_from_the_start(model: Lfm2ForCausalLM, copy: float = 0.3, embedding_std: float = 0.1) -> None:
+def _look_up_from_the_start(model: Any, copy: float = 0.3, embedding_std: float = 0.1) -> None:
     """Sets attention to begin as a lookup: a query is like the key of the same word, and what is found is copied.
 
     After "Mimetic Initialization of Self-Attention Layers" (arXiv:2305.09828), with the sign of a copy. Lists repeated
@@ -196,9 +193,7 @@ def number_of(token: str) -> float | None:
     return float(match[1]) if match else None
 
 
-def graft(
-    model: Lfm2ForCausalLM, old: PreTrainedTokenizerFast, new: PreTrainedTokenizerFast, seed: int = 0
-) -> dict[str, int]:
+def graft(model: Any, old: Any, new: Any, seed: int = 0) -> dict[str, int]:
     """Gives a trained small model another tokenizer, in place.
 
     A piece that both know keeps its embedding; a number takes that of the nearest number the model knows; any other
@@ -241,7 +236,7 @@ def _numbers(vocabulary: Mapping[str, int], sign: str) -> list[tuple[float, int]
     return [(value, index) for value, index in pairs if value is not None]
 
 
-def name_classes(tokenizer: PreTrainedTokenizerFast, keep: Mapping[str, int] | frozenset[str]) -> list[list[int]]:
+def name_classes(tokenizer: Any, keep: Mapping[str, int] | frozenset[str]) -> list[list[int]]:
     """Token ids that may be exchanged for one another (ids, capitalised, plain words), those in `keep` left out."""
     classes: dict[str, list[int]] = {"id": [], "capital": [], "plain": []}
     for token, index in tokenizer.get_vocab().items():

@@ -21,7 +21,6 @@ from dreamgym_env.types import Conversation
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Example:
         return len(self.ids)
 
 
-def encode_chat(tokenizer: PreTrainedTokenizerBase, conversation: Conversation) -> Example:
+def encode_chat(tokenizer: Any, conversation: Conversation) -> Example:
     """Ids of a conversation and weight 1 for every token that an assistant turn says, its end token included.
 
     Raises:
@@ -113,9 +112,7 @@ def collate(rows: Sequence[Example], pad_id: int) -> tuple[torch.Tensor, torch.T
     return torch.from_numpy(ids_BT), torch.from_numpy(weights_BT)
 
 
-def nll_sum(
-    model: PreTrainedModel, ids_BT: torch.Tensor, weights_BT: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def nll_sum(model: Any, ids_BT: torch.Tensor, weights_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Weighted sum of -log p(token | before) in nats, and the sum of weights; logits only where a weight is.
 
     Right padding needs no attention mask: causal rows never look at what follows them.
@@ -140,7 +137,7 @@ def rate(step: int, progress: float, config: SupervisedConfig) -> float:
 class Trainer:
     """A model, its optimiser and how far they have come; checkpoints keep all of it without pickle."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: SupervisedConfig) -> None:
+    def __init__(self, model: Any, tokenizer: Any, config: SupervisedConfig) -> None:
         import torch
 
         self.model, self.tokenizer, self.config = model, tokenizer, config
@@ -252,7 +249,7 @@ def answer_spans(weights: np.ndarray) -> list[tuple[int, int]]:
 
 
 def predictions(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], batch_tokens: int = 8192
+    model: Any, tokenizer: Any, examples: Sequence[Example], batch_tokens: int = 8192
 ) -> Iterator[tuple[Example, np.ndarray]]:
     """Each example with the argmax token at every position given the true tokens before it, int64 [T].
 
@@ -270,9 +267,7 @@ def predictions(
             yield row, np.concatenate(([-1], best_BT[number, : len(row) - 1]))
 
 
-def exact_answers(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]
-) -> Iterator[bool]:
+def exact_answers(model: Any, tokenizer: Any, examples: Sequence[Example]) -> Iterator[bool]:
     """For every assistant turn whether all its tokens are predicted, teacher-forced."""
     for example, best in predictions(model, tokenizer, examples):
         for start, end in answer_spans(example.weights):
