@@ -34,7 +34,7 @@ class GuessingDomain:
     name: str = "guessing"
     agent_instruction: str = INSTRUCTION
     experience_instruction: str = INSTRUCTION
-    task_instruction: str = INSTRUCTION
+    task_instruction: str = "Write another task inside <task></task>."
     horizon: int = 2
 
     def parse_action(self, state: str, action: str) -> Action | None:

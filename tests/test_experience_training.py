@@ -203,7 +203,11 @@ def test_a_trained_checkpoint_loads_as_an_experience_model(trained: tuple[Path, 
     out, card = trained
     saved = json.loads((out / "dreamgym.json").read_text(encoding="utf-8"))
     assert saved == card
-    assert (card["kind"], card["experience"], card["trajectories"]) == ("experience", {"top_k": 2}, 8)
+    assert (card["kind"], card["experience"], card["trajectories"]) == (
+        "experience",
+        {"top_k": 2, "max_tokens": 400},
+        8,
+    )
     assert card["transitions"] == sum(len(one.transitions) for one in episodes("train", 4))
     assert card["tokens"] >= 6000
     lines = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()

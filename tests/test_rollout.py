@@ -70,11 +70,11 @@ def test_chat_deltas_rebuild_the_rendered_conversation() -> None:
         ids += chat.next_ids(state, ids[-1])
     conversation = [
         {"role": "system", "content": "Say words"},
-        {"role": "user", "content": "Task: Find the word\n\nSay a word"},
+        {"role": "user", "content": "Task: Find the word\nState:\nSay a word"},
         {"role": "assistant", "content": answers[0]},
-        {"role": "user", "content": "Not sun"},
+        {"role": "user", "content": "State:\nNot sun"},
         {"role": "assistant", "content": answers[1]},
-        {"role": "user", "content": "Not star"},
+        {"role": "user", "content": "State:\nNot star"},
     ]
     text = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
     assert ids == tokenizer.encode(text, add_special_tokens=False)
