@@ -124,6 +124,8 @@ class SmallConfig:
     """Blocks, >= 3."""
     attention: tuple[int, ...] = (2, 4, 5)
     """Indices of the blocks that attend; the others convolve over 3 tokens."""
+    convolution: int = 3
+    """Tokens that a convolution sees, itself included, >= 2."""
     feed_forward: int = 512
     """Inner width of the gated feed-forward."""
     max_positions: int = 4096
@@ -145,6 +147,7 @@ def build_model(config: SmallConfig, tokenizer: Any) -> Any:
             num_key_value_heads=config.heads // 2,
             max_position_embeddings=config.max_positions,
             layer_types=layer_types,
+            conv_L_cache=config.convolution,
             block_auto_adjust_ff_dim=False,
             rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
             pad_token_id=tokenizer.pad_token_id,
