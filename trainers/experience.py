@@ -171,11 +171,11 @@ class Corpus:
 
     def _task_chat(self) -> list[Message]:
         """M_task's example: some tasks of the corpus, and another one as the variation."""
-        from dreamgym_env.task_generator import task_messages
+        from dreamgym_env.task_generator import task_answer, task_messages
 
         tasks = [self.rng.choice(self.trajectories).task for _ in range(4)]
         messages = list(task_messages(self.domain, tasks[:-1]))
-        return [*messages, {"role": "assistant", "content": f"<task>{tasks[-1].instruction}</task>"}]
+        return [*messages, {"role": "assistant", "content": task_answer(tasks[-1].instruction)}]
 
 
 def permuted(example: Example, classes: Sequence[Sequence[int]], size: int, rng: random.Random) -> Example:
