@@ -67,6 +67,11 @@ class Domain(Protocol):
         """Earlier lines of this very episode that the action refers to, most relevant first; may be empty."""
         ...
 
+    def known(self, context: StepContext) -> Prediction | None:
+        """The outcome of a possible action where this episode has already shown all of it (going back, a page opened
+        before), with `attempts` 0; None where the experience model has to predict. Never the end of an episode."""
+        ...
+
     def contradiction(self, context: StepContext, prediction: Prediction) -> str | None:
         """Why the prediction cannot be true given what this episode has already said, or None."""
         ...

@@ -44,6 +44,8 @@ class ExperienceConfig:
     """Completions drawn for a step before it is given up, >= 1."""
     use_rules: bool = True
     """Whether the domain answers impossible actions itself (applied by the environment)."""
+    use_known: bool = True
+    """Whether the domain repeats what the episode has already shown in full; the model is asked for the rest."""
     use_recall: bool = True
     """Whether the lines that the action refers to are put beside it."""
     use_contradictions: bool = True
@@ -75,8 +77,8 @@ class _Step:
 class ExperienceModel:
     """Predicts reasoning trace, next state, reward and end for a batch of steps.
 
-    `counts` adds up, over the model's life: `completions`, `model_errors` (the language model gave none), `unparsed`,
-    `contradictions`, `failed` (steps given up) and `steps`.
+    `counts` adds up, over the model's life: `steps`, `known` (those that needed no model), `completions`,
+    `model_errors` (the language model gave none), `unparsed`, `contradictions` and `failed` (steps given up).
     """
 
     def __init__(
@@ -96,8 +98,15 @@ class ExperienceModel:
 
     def predict(self, contexts: Sequence[StepContext]) -> list[Prediction | ParseError]:
         """One prediction for each context, in order; a step that cannot be predicted is a `ParseError` value."""
-        steps = [self._ask(context, shown) for context, shown in zip(contexts, self._retrieve(contexts), strict=True)]
+        known = [self.domain.known(context) for context in contexts]
+        shown = iter(self._retrieve([one for one, answered in zip(contexts, known, strict=True) if answered is None]))
+        # Demonstrations show what is open; beside what the episode itself determines they would only distract.
+        steps = [
+            self._ask(context, next(shown) if answered is None else [], answered)
+            for context, answered in zip(contexts, known, strict=True)
+        ]
         self.counts["steps"] += len(steps)
+        self.counts["known"] += sum(step.result is not None for step in steps)
         for attempt in range(self.config.attempts):
             open_steps = [step for step in steps if not isinstance(step.result, Prediction)]
             if not open_steps:
@@ -112,11 +121,14 @@ class ExperienceModel:
             return [[] for _ in contexts]
         return self.replay_buffer.retrieve(contexts, self.config.top_k)
 
-    def _ask(self, context: StepContext, shown: list[Demonstration]) -> _Step:
+    def _ask(self, context: StepContext, shown: list[Demonstration], known: Prediction | None) -> _Step:
         action = self.domain.parse_action(context.state, context.action)
         recalled = self.domain.recall(context) if self.config.use_recall else []
         prompt = user_turn(action.text if action else context.action, recalled, demonstrations_of(shown))
-        return _Step(context, prompt, shown, experience_messages(self.domain, context, prompt))
+        step = _Step(context, prompt, shown, experience_messages(self.domain, context, prompt))
+        if known is not None and self.config.use_known:
+            step.result = replace(known, prompt=prompt)
+        return step
 
     def _attempt(self, steps: list[_Step], attempt: int) -> None:
         """Draws once more for every open step; later attempts are at least warm, so that they can differ."""

@@ -53,6 +53,9 @@ class GuessingDomain:
     def recall(self, context: StepContext) -> list[str]:
         return []
 
+    def known(self, context: StepContext) -> Prediction | None:
+        return None
+
     def contradiction(self, context: StepContext, prediction: Prediction) -> str | None:
         return None
 

@@ -76,7 +76,7 @@ def test_a_dream_that_is_the_real_shop_passes(policy: str, tmp_path: Path, capsy
     assert "MISSED" not in capsys.readouterr().out
 
 
-def test_the_raw_model_is_audited_without_the_three_mechanisms(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_raw_model_is_audited_without_the_mechanisms(capsys: pytest.CaptureFixture[str]) -> None:
     config = AuditConfig(policies=("reader",), env_id="LyingDream-v0", episodes=4, raw=True)
     found = audit.main(config)["policies"][0]
     assert found["dreamed_success"] == {"count": 4, "n": 4}
@@ -90,7 +90,7 @@ def test_the_raw_model_is_audited_without_the_three_mechanisms(capsys: pytest.Ca
     assert "MISSED" in capsys.readouterr().out
 
 
-def test_checked_by_the_three_mechanisms_the_same_lies_are_broken_dreams() -> None:
+def test_checked_by_the_mechanisms_the_same_lies_are_broken_dreams() -> None:
     found = audit.main(AuditConfig(policies=("reader",), env_id="LyingDream-v0", episodes=4))["policies"][0]
     assert found["broken"] == {"count": 4, "n": 4}
     assert found["dreamed_success"] == {"count": 0, "n": 0}

@@ -43,6 +43,7 @@ def test_every_figure_is_there(checkpoint: Path, tmp_path: Path, capsys: pytest.
     figures = {figure["name"]: figure for figure in record["figures"]}
     assert list(figures) == [
         "native WebShop, text", "native WebShop, text_rich", "native WebShop, state",
+        "native WebShop, load and index",
         "dream, one by one, all re-read by `generate`", "dream, 2 dreams, all re-read",
         "dream, one by one, prefixes kept", "dream, 2 dreams, prefixes kept",
         "share of that step outside the language model", "share of that step in retrieval",

@@ -138,7 +138,7 @@ def test_a_trajectory_of_another_shop_is_refused() -> None:
 
 def test_tasks_of_a_real_world_become_the_dreams_seed_tasks(tmp_path: Path) -> None:
     path = tmp_path / "tasks.jsonl.gz"
-    count = collect.write_tasks("Real-WebShop-v0", path)
+    count = collect.main(CollectConfig(out=tmp_path / "one.jsonl", episodes=1, tasks_out=path))["tasks"]
     tasks = load_tasks(path)
     assert len(tasks) == count == len(shop_env().task_ids)
     assert tasks[7] == shop_env().task_of(tasks[7].task_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from dreamed_shop import Scripted, ShopModel, play, tasks_of
@@ -12,7 +12,17 @@ from dreamgym_env.domains.webshop_pages import DONE_STATE, SEARCH_STATE, ItemPag
 from dreamgym_env.experience_model import ExperienceConfig, ExperienceModel
 from dreamgym_env.prompts import answer
 from dreamgym_env.replay_buffer import ReplayBuffer
-from dreamgym_env.types import Completion, Conversation, LanguageModel, ParseError, Prediction, StepContext, Task
+from dreamgym_env.types import (
+    Completion,
+    Conversation,
+    Demonstration,
+    LanguageModel,
+    ParseError,
+    Prediction,
+    StepContext,
+    Task,
+    Transition,
+)
 
 TASK = Task("t", "webshop", "Find me rugs, and price lower than 30.00 dollars", SEARCH_STATE)
 SEARCH = StepContext(TASK, (), SEARCH_STATE, "search[rug]")
@@ -59,6 +69,40 @@ def test_answers_keep_the_order_of_the_batch() -> None:
     assert [one.attempts for one in results] == [1, 2, 1, 2, 1, 2]
     assert [len(call) for call in said.calls] == [6, 3]
     assert dict(model.counts) == {"steps": 6, "completions": 9, "unparsed": 3, "failed": 0}
+
+
+class AskedBuffer:
+    """Shows one and the same demonstration, and keeps what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+
+    def retrieve(self, contexts: Sequence[StepContext], k: int) -> list[list[Demonstration]]:
+        self.asked.append([context.action for context in contexts])
+        shown = Transition(TASK, 0, SEARCH_STATE, "search[mat]", LISTING)
+        return [[Demonstration("one:0", shown, 1.0)] for _ in contexts]
+
+
+@pytest.mark.parametrize("use_known", [True, False])
+def test_what_the_episode_has_shown_needs_no_model_and_no_demonstrations(use_known: bool) -> None:
+    buffer, said = AskedBuffer(), Scripted(lambda *_: GOOD)
+    model = ExperienceModel(said, WEBSHOP, buffer, ExperienceConfig(1, use_known=use_known, use_contradictions=False))
+    back = StepContext(TASK, (), LISTING, "click[Back to Search]")
+    first, second, third = model.predict([back, SEARCH, back])
+    assert buffer.asked == [["search[rug]"]]
+    asked = [conversation[-1]["content"] for conversation in said.calls[0]]
+    assert ["Similar steps" in one for one in asked] == ([True] if use_known else [False, True, False])
+    assert first == third
+    assert isinstance(first, Prediction)
+    assert isinstance(second, Prediction)
+    prompt = 'Action: "click[Back to Search]"'
+    known = Prediction("back to search", SEARCH_STATE, 0.0, False, prompt, attempts=0)
+    assert first == (known if use_known else Prediction("searched", LISTING, 0.0, False, prompt, attempts=1))
+    assert second.demonstration_ids == ("one:0",)
+    assert model.counts["known"] == (2 if use_known else 0)
+    if use_known:
+        model.predict([back])
+        assert len(said.calls) == len(buffer.asked) == 1
 
 
 @pytest.mark.parametrize(("bad", "counted"), [(GARBAGE, "unparsed"), (ENDED, "contradictions")])

@@ -15,7 +15,6 @@ from dreamgym_env.trainers.losses import (
     group_std,
     grpo_advantages,
     k3_kl,
-    masked_mean,
     token_entropy,
     token_logprobs,
 )
@@ -114,7 +113,7 @@ def test_aggregation_by_hand() -> None:
     assert float(aggregate(values, mask, "sequence_mean")) == pytest.approx(6.0)  # (2 + 10) / 2
     parts = [aggregate(values[row : row + 1], mask[row : row + 1], "token_mean", total=4.0) for row in (0, 1)]
     assert float(sum(parts)) == pytest.approx(4.0)
-    assert masked_mean(values, torch.zeros_like(mask)) == 0.0
+    assert float(aggregate(values, torch.zeros_like(mask), "token_mean")) == 0.0
 
 
 def trl_loss(loss_type: str, logprobs: Any, old: Any, reference: Any, advantages: Any, mask: Any) -> torch.Tensor:

@@ -78,7 +78,9 @@ def test_impossible_and_nothing() -> None:
 @pytest.mark.parametrize("policy", ["oracle", "random"])
 def test_a_model_that_is_always_right_measures_one(policy: str) -> None:
     model = ShopModel()
-    experience = ExperienceModel(model, WEBSHOP, None, ExperienceConfig(top_k=0, attempts=1, use_contradictions=False))
+    experience = ExperienceModel(
+        model, WEBSHOP, None, ExperienceConfig(top_k=0, attempts=1, use_known=False, use_contradictions=False)
+    )
     episodes = [play(task, policy, 3) for task in tasks_of("held_out", 3)]
     measures = measure(experience, episodes, batch=5)
     steps = sum(len(one.transitions) for one in episodes)

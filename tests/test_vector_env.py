@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -56,7 +57,8 @@ class TestContract:
         _, make, tasks_, impossible = world
         tasks = tasks_()[:3]
         env = make(3)
-        model = env.unwrapped.experience_model.language_model
+        experience = env.unwrapped.experience_model
+        experience.config, model = replace(experience.config, use_known=False), experience.language_model
         scripts = [actions_of(task) for task in tasks]
         lengths = [len(script) for script in scripts]
         states, info = env.reset(seed=0, options={"tasks": tasks})

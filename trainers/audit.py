@@ -42,7 +42,7 @@ class AuditConfig:
     settings: tuple[str, ...] = ()
     """Further keywords of the dream, as name=value (`use_recall=false`)."""
     raw: bool = False
-    """Whether to audit the bare model: no rules, no recall, no contradiction check, one attempt."""
+    """Whether to audit the bare model: no rules, nothing known, no recall, no contradiction check, one attempt."""
     temperature: float = 1.0
     """Sampling temperature of checkpoint policies, as in training."""
     max_tokens: int = 64
@@ -267,24 +267,28 @@ def main(config: AuditConfig) -> dict[str, Any]:
     """Runs the audit, prints a table and returns the report."""
     extra = read_settings(config.settings)
     if config.raw:
-        extra = {"use_rules": False, "use_recall": False, "use_contradictions": False, "attempts": 1, **extra}
+        switches = dict.fromkeys(("use_rules", "use_known", "use_recall", "use_contradictions"), False)
+        extra = {**switches, "attempts": 1, **extra}
     size = min(config.episodes, 64)
     dream = open_pool(config.env_id, size, split=config.split, **extra)
     if not isinstance(dream, VectorDreamPool):
         raise ValueError(f"`env_id` must be a dream, got {config.env_id}, which has no experience model")
     real = open_pool(config.real_env, size, split=config.split)
     env = gym.make(config.real_env, split=config.split, disable_env_checker=True)
-    audits, dreams = [], []
+    report: dict[str, Any] = {"config": json.loads(json.dumps(asdict(config), default=str)), "policies": []}
+    dreams: list[Trajectory] = []
     for policy in config.policies:
         found, trajectories = audit_policy(config, policy, dream, real, env)
-        audits.append(found)
         dreams += [replace(one, trajectory_id=f"dream-{policy}-{i}") for i, one in enumerate(trajectories)]
+        report["policies"].append({**asdict(found), "passes": passes(found)})
+        report["model_counts"] = dict(dream.experience_model.counts)
+        save(config, report, dreams)  # after each policy, so that a stopped audit keeps what it found
         show(found)
-    report = {
-        "config": json.loads(json.dumps(asdict(config), default=str)),
-        "policies": [{**asdict(found), "passes": passes(found)} for found in audits],
-        "model_counts": dict(dream.experience_model.counts),
-    }
+    return report
+
+
+def save(config: AuditConfig, report: Mapping[str, Any], dreams: Sequence[Trajectory]) -> None:
+    """Writes the report and the dreamed episodes to the files that the config names."""
     if config.output:
         config.output.parent.mkdir(parents=True, exist_ok=True)
         config.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -292,7 +296,6 @@ def main(config: AuditConfig) -> dict[str, Any]:
         from dreamgym_env.trajectories import write_trajectories
 
         write_trajectories(config.trajectories, dreams)
-    return report
 
 
 def show(audit: PolicyAudit) -> None:

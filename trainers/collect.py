@@ -47,6 +47,8 @@ class CollectConfig:
     """Which tasks."""
     distinct_tasks: int | None = None
     """Draws from the first so many tasks of the split only (the size of the task set is then known)."""
+    tasks_out: Path | None = None
+    """File for every task of the environment, training and held-out, as the seed tasks of its dream."""
     annotate: bool = True
     """Whether to add the rule-based reasoning trace where the environment has one (`env.unwrapped.annotator()`)."""
     seed: int = 0
@@ -133,6 +135,8 @@ def main(config: CollectConfig) -> dict[str, Any]:
             yield trajectory
 
     write_trajectories(config.out, counted())
+    if config.tasks_out:
+        counts["tasks"] = write_tasks(config.env, config.tasks_out)
     return {"out": str(config.out), "version": dreamgym_env.__version__, **dict(sorted(counts.items()))}
 
 

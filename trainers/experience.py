@@ -156,13 +156,18 @@ class Corpus:
 
     def _chats(self, chosen: Sequence[Trajectory]) -> list[list[Message]]:
         config = self.config
-        contexts = [context for trajectory in chosen for context in contexts_of(trajectory)]
-        owners = [trajectory.trajectory_id for trajectory in chosen for _ in trajectory.transitions]
-        found = self.buffer.retrieve(contexts, config.top_k, exclude_trajectory_ids=owners) if config.top_k else []
-        rows = iter([[one.transition for one in row] for row in found] or [[] for _ in contexts])
-        chats = []
+        known, wanted, owners = [], [], []
         for trajectory in chosen:
-            shown = [next(rows) for _ in trajectory.transitions]
+            contexts = contexts_of(trajectory)
+            known.append([self.domain.known(context) is not None for context in contexts])
+            asked = [context for context, skip in zip(contexts, known[-1], strict=True) if not skip]
+            wanted += asked
+            owners += [trajectory.trajectory_id] * len(asked)
+        found = self.buffer.retrieve(wanted, config.top_k, exclude_trajectory_ids=owners) if config.top_k else []
+        rows = iter([[one.transition for one in row] for row in found] or [[] for _ in wanted])
+        chats = []
+        for trajectory, skipped in zip(chosen, known, strict=True):
+            shown = [[] if skip else next(rows) for skip in skipped]
             if self.rng.random() >= config.demonstration_share:
                 shown = [[] for _ in shown]
             recall = self.rng.random() < config.recall_share

@@ -113,11 +113,6 @@ def aggregate(values_BT: Tensor, mask_BT: Tensor, how: Aggregation, total: Tenso
     return means_B.sum() / ((mask_BT.sum(-1) > 0).sum().clamp(min=1) if total is None else total)
 
 
-def masked_mean(values_BT: Tensor, mask_BT: Tensor) -> float:
-    """Mean over the masked positions as a Python number; 0.0 where the mask is empty."""
-    return float(aggregate(values_BT.detach(), mask_BT, "token_mean"))
-
-
 def _group_mean(rewards_PG: Tensor, kept_PG: Tensor) -> Tensor:
     return (rewards_PG * kept_PG).sum(-1) / kept_PG.sum(-1).clamp(min=1)
 

@@ -123,7 +123,7 @@ def details_of(domain: Domain, context: StepContext, step: Transition, predicted
 
 def main(config: MeasureConfig) -> dict[str, Any]:
     """Measures, prints a table and returns the result as data."""
-    settings: dict[str, Any] = {"temperature": 0.0, "attempts": 1, "use_contradictions": False}
+    settings: dict[str, Any] = {"temperature": 0.0, "attempts": 1, "use_known": False, "use_contradictions": False}
     settings["use_recall"] = config.use_recall
     if config.top_k is not None:
         settings["top_k"] = config.top_k

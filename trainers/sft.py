@@ -61,6 +61,10 @@ class SFTConfig:
     """"cpu", "cuda", ..."""
     log_every: int = 50
     """Steps between log lines."""
+    save_every: int = 250
+    """Steps between checkpoints in `output`/checkpoints that a stopped run can go on from."""
+    resume: bool = False
+    """Goes on from the newest of them, if there is one."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -163,7 +167,10 @@ def train(config: SFTConfig, trajectories: Iterable[Trajectory]) -> dict[str, An
         print(json.dumps(line), flush=True)
 
     before = held_out_loss(trainer, data.held_out)
-    trainer.run(lambda _: data.train, max_tokens=_token_budget(data.train, config), on_log=log)
+    checkpoints = Path(config.output) / "checkpoints"
+    if config.resume:
+        trainer.resume(checkpoints)
+    trainer.run(lambda _: data.train, _token_budget(data.train, config), on_log=log, checkpoints=checkpoints)
     report = {
         "config": asdict(config),
         "episodes": len(data.train),
@@ -219,6 +226,7 @@ def _supervised(config: SFTConfig) -> SupervisedConfig:
         clip=config.clip,
         bf16=fast_bfloat16(config.device) if config.bf16 is None else config.bf16,
         log_every=config.log_every,
+        save_every=config.save_every,
         seed=config.seed,
     )
 

@@ -96,6 +96,39 @@ def chosen_after(page: ItemPage, value: str) -> tuple[tuple[str, str], ...]:
     return tuple((name, chosen[name]) for name, _ in page.options if name in chosen)
 
 
+def _followed(context: StepContext, action: Action, current: Page | BrokenPage) -> Page | None:
+    """The page that the click leads to where the rest of the episode determines it: back, or an option chosen."""
+    if action.argument == BACK:
+        return SearchPage()
+    if action.argument == PREV and isinstance(current, ResultsPage):
+        came = (step.state for step in reversed(context.history) if step.next_state == context.state)
+        before = page_of(next(came, ""))
+        return before if isinstance(before, ResultsPage) and before.number == current.number - 1 else None
+    if action.argument == PREV:
+        return last_page(context, ItemPage if isinstance(current, SubPage) else ResultsPage)
+    if isinstance(current, ItemPage) and action.argument not in SUB_PAGES:
+        return replace(current, chosen=chosen_after(current, action.argument))
+    return None
+
+
+def told_move(page: Page) -> str:
+    """The reasoning trace of going back or on to this page."""
+    match page:
+        case ResultsPage():
+            return f"results page {page.number}"
+        case SubPage():
+            return f"{page.name} of the item"
+        case _:
+            return "back to the item" if isinstance(page, ItemPage) else "back to search"
+
+
+def told_choice(before: ItemPage, after: ItemPage, value: str) -> str:
+    """The reasoning trace of choosing an option."""
+    kept = "; ".join(f"{name} = {chosen}" for name, chosen in before.chosen)
+    now = next((name for name, chosen in after.chosen if chosen == value), "")
+    return f"before: {kept or 'nothing'}; now {now} = {value}"
+
+
 def _row_of(page: Page | BrokenPage, asin: str) -> Row | None:
     rows = page.rows if isinstance(page, ResultsPage) else ()
     return next((row for row in rows if row.asin == asin), None)
@@ -187,6 +220,27 @@ class WebShopDomain:
                 break
         return lines
 
+    def known(self, context: StepContext) -> Prediction | None:
+        action = self.parse_action(context.state, context.action)
+        if action is None or not self.is_possible(context.state, action) or action.argument == BUY:
+            return None
+        current = page_of(context.state)
+        if action.name == "click" and (page := _followed(context, action, current)):
+            choice = isinstance(current, ItemPage) and isinstance(page, ItemPage)
+            trace = told_choice(current, page, action.argument) if choice else told_move(page)
+            return Prediction(trace, render(page), 0.0, False, attempts=0)
+        if action.argument == PREV:
+            return None  # where it leads depends on where the page was reached from
+        anywhere = action.name == "search" or _row_of(current, action.argument) is not None
+        for step in reversed(context.history):
+            if (
+                step.possible
+                and step.action.lower() == action.text.lower()
+                and (anywhere or step.state == context.state)
+            ):
+                return Prediction(step.reasoning_trace, step.next_state, 0.0, False, attempts=0)
+        return None
+
     def contradiction(self, context: StepContext, prediction: Prediction) -> str | None:
         action = self.parse_action(context.state, context.action)
         if action is None or not self.is_possible(context.state, action):
@@ -216,29 +270,18 @@ class WebShopDomain:
 
     def _wrong_page(self, context: StepContext, action: Action, page: Page) -> str | None:
         """Compares the page with the one that the action must lead to, as far as the episode determines it."""
+        if known := self.known(context):
+            return None if page == page_of(known.next_state) else f"must show\n{known.next_state}"
         current = page_of(context.state)
-        if action.name == "search" or (action.argument in (NEXT, PREV) and isinstance(current, ResultsPage)):
-            step = {NEXT: 1, PREV: -1}.get(action.argument, 0) if action.name == "click" else 0
-            number = current.number + step if step and isinstance(current, ResultsPage) else 1
-            return _listing_problem(page, number)
-        expected = self._determined(context, action, current)
-        if isinstance(expected, ItemPage) and isinstance(page, ItemPage) and isinstance(current, ResultsPage):
-            return _item_problem(expected, page)
-        if isinstance(expected, SubPage):
-            return None if isinstance(page, SubPage) and page.name == expected.name else f"must show {expected.name}"
-        return None if expected is None or page == expected else f"must show\n{render(expected)}"
-
-    def _determined(self, context: StepContext, action: Action, current: Page | BrokenPage) -> Page | None:
-        if action.argument == BACK:
-            return SearchPage()
+        if action.name == "search":
+            return _listing_problem(page, 1)
         if row := _row_of(current, action.argument):
-            return ItemPage(row.title, row.price)
+            return _item_problem(row, page)
         if action.argument in SUB_PAGES:
-            return next(SubPage(name, ()) for name in SUB_PAGES if name == action.argument)
-        if action.argument == PREV:
-            return last_page(context, ItemPage if isinstance(current, SubPage) else ResultsPage)
-        assert isinstance(current, ItemPage)
-        return replace(current, chosen=chosen_after(current, action.argument))
+            shown = isinstance(page, SubPage) and page.name == action.argument
+            return None if shown else f"must show {action.argument}"
+        step = {NEXT: 1, PREV: -1}.get(action.argument, 0)
+        return _listing_problem(page, current.number + step) if isinstance(current, ResultsPage) else None
 
     def _changed_row(self, context: StepContext, page: Page) -> str | None:
         if not isinstance(page, ResultsPage):
@@ -289,14 +332,16 @@ def _listing_problem(page: Page, number: int) -> str | None:
     if not isinstance(page, ResultsPage) or page.number != number:
         return f"must show results page {number}"
     asins = [row.asin for row in page.rows]
-    if len(set(asins)) != len(asins):
-        return "a product stands twice in the listing"
+    if twice := [asin for asin in asins if asins.count(asin) > 1]:
+        return f"a product stands once in a listing, {twice[0]} stands there {asins.count(twice[0])} times"
     if len(asins) > 10:
         return f"a results page shows at most 10 products, got {len(asins)}"
     return None
 
 
-def _item_problem(expected: ItemPage, page: ItemPage) -> str | None:
+def _item_problem(expected: Row, page: Page) -> str | None:
+    if not isinstance(page, ItemPage):
+        return f"must show the item {expected.title!r}"
     if page.title != expected.title:
         return f"the title must be {expected.title!r} as listed, got {page.title!r}"
     if page.price != expected.price:

@@ -6,11 +6,10 @@ question right before its answer: small models learn a lookup whose question sta
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
-from dreamgym_env.domains.webshop import WEBSHOP, page_of
-from dreamgym_env.domains.webshop_pages import BACK, BUY, NEXT, PREV, SUB_PAGES, ItemPage, ResultsPage, SubPage
+from dreamgym_env.domains.webshop import WEBSHOP, page_of, told_choice, told_move
+from dreamgym_env.domains.webshop_pages import BACK, BUY, NEXT, PREV, SUB_PAGES, ItemPage, read
 from dreamgym_env.types import Trajectory, Transition
 
 from .goals import NO_BOUND, Goal
@@ -65,27 +64,13 @@ class WebShopAnnotator:
             return f"no {argument} here, the page stays"
         if action.name == "search":
             return "search, results page 1"
-        page, shown = page_of(transition.state), page_of(transition.next_state)
+        page, shown = page_of(transition.state), read(transition.next_state)
         if argument == BUY and isinstance(page, ItemPage):
             product = self.shop.by_asin[asin]
             conditions = explain(goal, product, self.shop.prices[asin], dict(page.chosen), self.shop.key.tagger)
             return checks(goal, page.price, conditions)
         if argument in (BACK, NEXT, PREV) or argument in SUB_PAGES:
-            return _move(argument, shown)
+            return told_move(shown)
         if isinstance(page, ItemPage) and isinstance(shown, ItemPage):
-            return _choice(dict(page.chosen), dict(shown.chosen), argument)
+            return told_choice(page, shown, argument)
         return f"opens {argument}, nothing chosen"
-
-
-def _move(argument: str, shown: object) -> str:
-    if isinstance(shown, ResultsPage):
-        return f"results page {shown.number}"
-    if isinstance(shown, SubPage):
-        return f"{shown.name} of the item"
-    return "back to the item" if isinstance(shown, ItemPage) else "back to search"
-
-
-def _choice(before: Mapping[str, str], after: Mapping[str, str], value: str) -> str:
-    kept = "; ".join(f"{name} = {chosen}" for name, chosen in before.items())
-    now = next((name for name, chosen in after.items() if chosen == value), "")
-    return f"before: {kept or 'nothing'}; now {now} = {value}"
