@@ -27,6 +27,7 @@ from dreamgym_env.trainers.scratch import (
     name_classes,
     number_of,
     spaced,
+    widened,
 )
 from dreamgym_env.types import StepContext
 
@@ -177,6 +178,21 @@ def test_a_graft_keeps_shared_rows_and_maps_numbers_and_names() -> None:
     assert ways == {"kept": len(new) - 7, "number": 4, "name": 2, "new": 1}
     assert model.config.vocab_size == len(new)
     assert (model.config.pad_token_id, model.config.eos_token_id) == (new.pad_token_id, new.eos_token_id)
+
+
+def test_a_wider_convolution_begins_as_the_same_function() -> None:
+    import torch
+
+    tokenizer = build_tokenizer(Vocabulary((), ((" one", 5), (" two", 5))))
+    model = build_model(SMALL, tokenizer)
+    ids = torch.randint(0, len(tokenizer), (2, 20))
+    before = model.eval()(ids).logits
+    wide = widened(model, 6).eval()
+    assert wide.model.layers[0].conv.conv.weight.shape == (64, 1, 6)
+    assert torch.allclose(wide(ids).logits, before, atol=1e-6)
+    assert wide(input_ids=ids, use_cache=True).logits.shape == before.shape
+    with pytest.raises(ValueError, match="convolution over 6 tokens, got 3"):
+        widened(wide, 3)
 
 
 def test_a_graft_is_seeded() -> None:

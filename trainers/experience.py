@@ -26,7 +26,7 @@ from dreamgym_env.replay_buffer import ReplayBuffer
 from dreamgym_env.trajectories import read_trajectories
 from dreamgym_env.types import Message, StepContext, Trajectory, Transition
 
-from .scratch import END, SmallConfig, build_model, build_tokenizer, fit_vocabulary, graft, name_classes
+from .scratch import END, SmallConfig, build_model, build_tokenizer, fit_vocabulary, graft, name_classes, widened
 from .supervised import Example, SupervisedConfig, Trainer, answer_spans, encode_chat, show_progress
 
 
@@ -43,6 +43,8 @@ class ExperienceTrainingConfig:
     """Checkpoint to start from; None trains from scratch."""
     vocabulary: Literal["fit", "keep"] = "fit"
     """"fit" gives a small model a tokenizer of this corpus; "keep" leaves a pretrained one its own."""
+    widen: int | None = None
+    """Tokens that the convolutions of an LFM2 `base` shall see, where that is more than they do; nothing is lost."""
     lora_rank: int = 0
     """Rank of LoRA adapters on all linear layers; 0 trains every weight."""
     million_tokens: float = 10.0
@@ -211,6 +213,7 @@ def load_model(config: ExperienceTrainingConfig, corpus: Corpus) -> tuple[Any, A
             raise ValueError("`vocabulary='keep'` needs `base`, a pretrained checkpoint")
         model = AutoModelForCausalLM.from_pretrained(config.base, use_safetensors=True)
         tokenizer = AutoTokenizer.from_pretrained(config.base)
+        model = widened(model, config.widen) if config.widen else model
         return (_with_adapters(model, config.lora_rank) if config.lora_rank else model), tokenizer, {}
     fitted = build_tokenizer(fit_vocabulary(texts_of(corpus)))
     if config.base is None:

@@ -160,6 +160,28 @@ def build_model(config: SmallConfig, tokenizer: Any) -> Any:
     return model
 
 
+def widened(model: Any, convolution: int) -> Any:
+    """The same function in an LFM2 whose convolutions see so many tokens: the new taps begin at zero.
+
+    Raises:
+        ValueError: the model has no such convolutions, or they see more already.
+    """
+    import torch
+    from transformers import Lfm2ForCausalLM
+
+    taps = getattr(model.config, "conv_L_cache", None)
+    if taps is None or taps > convolution:
+        raise ValueError(f"`widen` must be at least the base's convolution over {taps} tokens, got {convolution}")
+    model.config.conv_L_cache = convolution
+    wide = Lfm2ForCausalLM(model.config)
+    weights = model.state_dict()
+    for name, weight in weights.items():
+        if name.endswith("conv.conv.weight"):
+            weights[name] = torch.nn.functional.pad(weight, (convolution - taps, 0))
+    wide.load_state_dict(weights)
+    return wide
+
+
 def _look_up_from_the_start(model: Any, copy: float = 0.3, embedding_std: float = 0.1) -> None:
     """Sets attention to begin as a lookup: a query is like the key of the same word, and what is found is copied.
 
