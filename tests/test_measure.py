@@ -92,6 +92,19 @@ def test_a_model_that_is_always_right_measures_one(policy: str) -> None:
         assert measures.success_precision == measures.success_recall == Share(3, 3)
 
 
+def test_task_variations_are_counted_by_what_is_wrong_with_them() -> None:
+    tasks = [*tasks_of("train", 4), *tasks_of("held_out", 1)]
+    new = "<task>Find me green hats, and price lower than 30.00 dollars</task>"
+    leaked = f"<task>{tasks[-1].instruction}</task>"
+    said = Scripted(lambda _, row, __: (new, "mumble", leaked, "<task>Find me hats</task>")[row])
+    report = measuring.measure_variations(ExperienceModel(said, WEBSHOP), tasks, 4)
+    assert report == {
+        "usable": {"count": 1, "n": 4},
+        "rejections": {"unparsed": 1, "duplicate": 1, "invalid": 1},
+        "examples": ["Find me green hats, and price lower than 30.00 dollars"],
+    }
+
+
 def test_only_held_out_tasks_are_measured(tmp_path: Path) -> None:
     file = tmp_path / "data.jsonl"
     held = [play(task) for task in tasks_of("held_out", 3)]

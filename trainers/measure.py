@@ -13,11 +13,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.table import Table
+
 from dreamgym_env.domain import Domain, load_domain
 from dreamgym_env.experience_model import ExperienceModel
-from dreamgym_env.loading import load_experience_model
+from dreamgym_env.loading import choose_tasks, load_experience_model
+from dreamgym_env.task_generator import TaskGenerator
 from dreamgym_env.trajectories import read_trajectories
-from dreamgym_env.types import Prediction, StepContext, Trajectory, Transition
+from dreamgym_env.types import Prediction, StepContext, Task, Trajectory, Transition
 
 from .audit import Share
 from .experience import contexts_of
@@ -37,6 +41,8 @@ class MeasureConfig:
     top_k: int | None = None
     """Demonstrations; None takes the checkpoint's own setting."""
     use_recall: bool = True
+    variations: int = 0
+    """Task variations asked of the model as M_task (Eq. 6), one try each."""
     output: Path | None = None
     """JSON file for the result."""
 
@@ -132,10 +138,25 @@ def main(config: MeasureConfig) -> dict[str, Any]:
     measures = measure(model, held_out(config))
     show(measures)
     report = {"config": json.loads(json.dumps(asdict(config), default=str)), **asdict(measures)}
+    if config.variations:
+        report["variations"] = measure_variations(model, choose_tasks(None, domain.name, None), config.variations)
     if config.output:
         config.output.parent.mkdir(parents=True, exist_ok=True)
         config.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return report
+
+
+def measure_variations(model: ExperienceModel, tasks: Sequence[Task], count: int) -> dict[str, Any]:
+    """How many of `count` variations of training tasks are new tasks of the domain, and why the others are not.
+
+    Known are all tasks given, the held-out ones too. Whether a variation can be solved is not judged here.
+    """
+    generator = TaskGenerator(model.language_model, model.domain, max_attempts=1, known=tasks)
+    seeds = [task for task in tasks if task.split == "train"][:count]
+    made = [task.instruction for task in generator.propose(seeds)]
+    usable = Share(len(made), len(seeds))
+    Console().print(f"task variations that are new and of the domain's form: {usable}")
+    return {"usable": asdict(usable), "rejections": dict(generator.rejections), "examples": made[:5]}
 
 
 def held_out(config: MeasureConfig) -> list[Trajectory]:
@@ -158,9 +179,6 @@ def held_out(config: MeasureConfig) -> list[Trajectory]:
 
 def show(measures: Measures) -> None:
     """Prints the shares."""
-    from rich.console import Console
-    from rich.table import Table
-
     table = Table("measure", "share [95% interval]", title="held-out single steps")
     for name in ("parsed", "exact_state", "success_precision", "success_recall"):
         table.add_row(name.replace("_", " "), str(getattr(measures, name)))
