@@ -106,6 +106,9 @@ def test_shares_of_the_augmentation(data: Path) -> None:
     assert share("Similar steps") > 0.5
     assert share("Similar steps", demonstration_share=0.0) == share("Similar steps", top_k=0) == 0
     assert share("Seen before", recall_share=1.0) > 0.4
+    assert (
+        share(" here, the page stays", impossible_share=1.0) > share(" here, the page stays", impossible_share=0.0) == 0
+    )
     assert share("Seen before", recall_share=0.0) == 0
     assert share("search, results page 1", trace_share=0.0) == 0
     assert share("search, results page 1") > 0.9
@@ -126,7 +129,7 @@ def test_demonstrations_are_never_of_the_same_trajectory(data: Path) -> None:
 
 def test_every_trajectory_comes_before_any_comes_again(data: Path) -> None:
     found = read_training_data(config_of(data))
-    config = config_of(data, tasks_share=0.0, top_k=0, recall_share=1.0)
+    config = config_of(data, tasks_share=0.0, top_k=0, recall_share=1.0, impossible_share=1.0)
     corpus, same, other = Corpus(config, found), Corpus(config, found), Corpus(replace(config, seed=1), found)
     first, second = ([str(chat) for chat in corpus.draw(len(found))] for _ in range(2))
     assert len(set(first)) == len(found)

@@ -23,12 +23,18 @@ def test_the_asset_is_half_the_size_and_keeps_its_settings(tmp_path: Path) -> No
     parameters = small_checkpoint(tmp_path / "made")
     report = tmp_path / "measure.json"
     report.write_text(json.dumps({"config": {"steps": 5}, "parsed": {"count": 3, "n": 4}}))
-    config = PublishConfig(tmp_path / "made", tmp_path / "asset", commands=("dreamgym measure",), reports=(report,))
+    config = PublishConfig(
+        tmp_path / "made",
+        tmp_path / "asset",
+        commands=("dreamgym measure",),
+        reports=(report,),
+        settings=("attempts=4",),
+    )
     assert main(config)["parameters"] == parameters
     sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("made", "asset")]
     assert sizes[1] < 0.6 * sizes[0]
     card = json.loads((tmp_path / "asset" / SETTINGS_FILE).read_text())
-    assert card["experience"] == {"top_k": 1}
+    assert card["experience"] == {"top_k": 1, "attempts": 4}
     assert card["reports"]["measure"]["parsed"] == {"count": 3, "n": 4}
     text = (tmp_path / "asset" / "README.md").read_text()
     assert "| parsed | 0.750 (3 of 4) |" in text

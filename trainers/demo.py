@@ -67,7 +67,7 @@ class DemoConfig:
     """Groups in each update, >= 1."""
     group_size: int = 8
     """Episodes of each task, >= 2."""
-    learning_rate: float = 1e-4
+    learning_rate: float = 4e-4
     """AdamW's rate."""
     temperature: float = 0.4
     """Sampling temperature of evaluations; training samples at 1."""

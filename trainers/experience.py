@@ -63,6 +63,9 @@ class ExperienceTrainingConfig:
     """Share of the sequences that recall earlier lines."""
     trace_share: float = 1.0
     """Share of the sequences with reasoning traces; 0 is the ablation without."""
+    impossible_share: float = 0.3
+    """Share of the sequences that keep the steps whose action was impossible. The rules answer those, and a dream's
+    conversation leaves them out."""
     permute_share: float = 0.4
     """Share of the sequences whose names are exchanged at random, so that they must be looked up (small models)."""
     open_weight: float = 0.3
@@ -82,6 +85,7 @@ class ExperienceTrainingConfig:
             "demonstration_share",
             "recall_share",
             "trace_share",
+            "impossible_share",
             "permute_share",
             "tasks_share",
             "open_weight",
@@ -152,7 +156,11 @@ class Corpus:
         for _ in range(count):
             if not self.order:
                 self.order = self.rng.sample(range(len(self.trajectories)), len(self.trajectories))
-            chosen.append(self.trajectories[self.order.pop()])
+            trajectory = self.trajectories[self.order.pop()]
+            possible = tuple(step for step in trajectory.transitions if step.possible)
+            if possible and self.rng.random() >= self.config.impossible_share:
+                trajectory = replace(trajectory, transitions=possible)
+            chosen.append(trajectory)
         chats = self._chats(chosen)
         return [self._task_chat() if self.rng.random() < self.config.tasks_share else chat for chat in chats]
 

@@ -16,6 +16,8 @@ from typing import Any
 
 from dreamgym_env.loading import SETTINGS_FILE
 
+from .pools import read_settings
+
 
 @dataclass(frozen=True)
 class PublishConfig:
@@ -31,6 +33,8 @@ class PublishConfig:
     """The commands that made it, in order."""
     reports: tuple[Path, ...] = ()
     """JSON files of `measure`, `audit` or `evaluate`, kept in the card by their file names."""
+    settings: tuple[str, ...] = ()
+    """How the dream of an experience model asks it by default, as name=value (fields of `ExperienceConfig`)."""
     licence: str = "Apache-2.0"
     dtype: str = "bfloat16"
     """Type of the stored weights: "bfloat16", "float16" or "float32"."""
@@ -57,6 +61,8 @@ def _card(config: PublishConfig, parameters: int) -> dict[str, Any]:
     made = config.model / SETTINGS_FILE
     card: dict[str, Any] = json.loads(made.read_text(encoding="utf-8")) if made.exists() else {}
     card["parameters"] = parameters
+    if config.settings:
+        card["experience"] = {**card.get("experience", {}), **read_settings(config.settings)}
     card["commands"] = list(config.commands)
     card["licence"] = config.licence
     card["versions"] = {name: version(name) for name in ("torch", "transformers", "dreamgym-env")}
