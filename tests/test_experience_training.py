@@ -24,12 +24,13 @@ from dreamgym_env.trainers.experience import (
     common_pieces,
     contexts_of,
     conversation,
+    format_words,
     load_model,
     permuted,
     read_training_data,
 )
 from dreamgym_env.trainers.scratch import SmallConfig
-from dreamgym_env.trainers.supervised import Example, SupervisedConfig
+from dreamgym_env.trainers.supervised import Example, SupervisedConfig, answer_spans
 from dreamgym_env.trajectories import write_trajectories
 from dreamgym_env.types import ParseError, Prediction, StepContext, Trajectory
 
@@ -167,9 +168,39 @@ def test_common_pieces_stay(data: Path) -> None:
     assert common_pieces(Words(), examples, share=0.5) == {"t1", "t4"}  # type: ignore[arg-type]
 
 
+def test_what_tasks_ask_for_is_a_name_however_common(data: Path, trained: tuple[Path, dict[str, Any]]) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(trained[0])
+    text = "Page 1 of kosher tea"
+    example = Example(np.asarray(tokenizer(text)["input_ids"], np.int32), np.zeros(1, np.float32))
+    pieces = set(tokenizer.convert_ids_to_tokens(example.ids))
+    asked = ["Find me 1 of these, kosher", "Find me 1 of those", "Find me 1 thing"]
+    said = [set(tokenizer.convert_ids_to_tokens(tokenizer(one)["input_ids"])) for one in asked]
+    sometimes = {piece for piece in set.union(*said) if 2 * sum(piece in one for one in said) < len(said)}
+    assert format_words(tokenizer, [example], asked) == pieces - sometimes
+    assert pieces & sometimes
+    assert pieces - sometimes
+
+
+def test_outcomes_weigh_more_and_open_pages_less(data: Path, trained: tuple[Path, dict[str, Any]]) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(trained[0])
+    oracles = [one for one in read_training_data(config_of(data)) if one.success]
+    corpus = Corpus(config_of(data, tasks_share=0.0, top_k=0, open_weight=0.25, outcome_weight=4.0), oracles)
+    for example in corpus.examples(tokenizer, len(oracles)):
+        spans = answer_spans(example.weights)
+        weights = [set(example.weights[start:end].tolist()) for start, end in spans]
+        assert (weights[0], weights[-1]) == ({0.25}, {4.0})
+        assert all(one == {1.0} for one in weights[1:-1])
+        assert len(weights) > 2
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"outcome_weight": 0.0}, "`outcome_weight` must be > 0, got 0"),
         ({"recall_share": 1.2}, "`recall_share` must be in .0, 1., got 1.2"),
         ({"permute_share": -0.1}, "`permute_share` must be in"),
         ({"lora_rank": 4}, "`lora_rank` needs `vocabulary='keep'`"),

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 from dreamgym_env.domain import Domain, load_domain
-from dreamgym_env.prompts import answer, experience_messages, user_turn
+from dreamgym_env.prompts import FAILURE, SUCCESS, answer, experience_messages, user_turn
 from dreamgym_env.replay_buffer import ReplayBuffer
 from dreamgym_env.trajectories import read_trajectories
 from dreamgym_env.types import Message, StepContext, Trajectory, Transition
@@ -70,6 +70,8 @@ class ExperienceTrainingConfig:
     """Share of the sequences whose names are exchanged at random, so that they must be looked up (small models)."""
     open_weight: float = 0.3
     """Loss weight of what no history determines (which products a search returns), in (0, 1]; all else weighs 1."""
+    outcome_weight: float = 1.0
+    """Loss weight of the answers that end an episode, > 0: few tokens, on which every reward rests."""
     tasks_share: float = 0.03
     """Share of further sequences that teach to vary tasks (M_task, Eq. 6)."""
     resume: bool = False
@@ -92,6 +94,8 @@ class ExperienceTrainingConfig:
         ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` must be in [0, 1], got {getattr(self, name)}")
+        if self.outcome_weight <= 0:
+            raise ValueError(f"`outcome_weight` must be > 0, got {self.outcome_weight}")
         if self.lora_rank and self.vocabulary == "fit":
             raise ValueError("`lora_rank` needs `vocabulary='keep'`: adapters cannot learn a new vocabulary")
 
@@ -121,6 +125,7 @@ def conversation(
     return [*messages, {"role": "assistant", "content": reply}]
 
 
+_ENDS = tuple(f"<outcome>{how}</outcome>" for how in (SUCCESS, FAILURE))
 _OPEN_ACTIONS = ('Action: "search[', 'Action: "click[Next ')
 
 
@@ -142,12 +147,15 @@ class Corpus:
         return [example for example in drawn if len(example) <= self.config.longest]
 
     def _weighted(self, example: Example, chat: Sequence[Message]) -> Example:
-        """Takes weight off the answers to searches, whose rows are open; nothing else is."""
+        """Takes weight off the answers to searches, whose rows are open, and puts it on the outcomes."""
         asked = [message["content"].rpartition("\n")[2] for message in chat if message["role"] == "user"]
+        said = [message["content"] for message in chat if message["role"] == "assistant"]
         weights = example.weights.copy()
-        for (start, end), question in zip(answer_spans(weights), asked, strict=True):
+        for (start, end), question, reply in zip(answer_spans(weights), asked, said, strict=True):
             if question.startswith(_OPEN_ACTIONS):
                 weights[start:end] *= self.config.open_weight
+            elif reply.endswith(_ENDS):
+                weights[start:end] *= self.config.outcome_weight
         return Example(example.ids, weights)
 
     def draw(self, count: int) -> list[list[Message]]:
@@ -210,6 +218,17 @@ def common_pieces(tokenizer: Any, examples: Iterable[Example], share: float = 0.
         total += 1
     common = [index for index, count in counts.items() if count >= share * total]
     return frozenset(tokenizer.convert_ids_to_tokens(common))
+
+
+def format_words(tokenizer: Any, examples: Iterable[Example], instructions: Sequence[str]) -> frozenset[str]:
+    """Pieces that keep their meaning when names are exchanged: those common in the examples but not what tasks ask for.
+
+    A word that some instructions say and some do not (`kosher`) is a name, however many pages it stands on.
+    """
+    encoded = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in instructions]
+    asked = [Example(np.asarray(ids, np.int32), np.zeros(len(ids), np.float32)) for ids in encoded]
+    names = common_pieces(tokenizer, asked, share=0.0) - common_pieces(tokenizer, asked, share=0.5)
+    return common_pieces(tokenizer, examples) - names
 
 
 def load_model(config: ExperienceTrainingConfig, corpus: Corpus) -> tuple[Any, Any, dict[str, int]]:
@@ -275,7 +294,8 @@ def main(config: ExperienceTrainingConfig) -> dict[str, Any]:
     model, tokenizer, ways = load_model(config, corpus)
     rng = random.Random(config.seed + 1)
     sample = [encode_chat(tokenizer, chat) for chat in corpus.draw(min(400, len(trajectories)))]
-    classes = name_classes(tokenizer, common_pieces(tokenizer, sample)) if config.permute_share else []
+    fixed = format_words(tokenizer, sample, [one.task.instruction for one in trajectories])
+    classes = name_classes(tokenizer, fixed) if config.permute_share else []
 
     def supply(_: int) -> list[Example]:
         examples = corpus.examples(tokenizer, 128)
