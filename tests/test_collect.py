@@ -26,6 +26,7 @@ from dreamgym_env.trainers.annotate import AnnotateConfig, clean_trace, teacher_
 from dreamgym_env.trainers.collect import CollectConfig, parse_mixture
 from dreamgym_env.trajectories import read_trajectories, write_trajectories
 from dreamgym_env.types import DataError, StepContext, Trajectory
+from dreamgym_env.wrappers.webshop.annotator import compared
 
 MIXTURE = ("oracle:0.3", "slips-0.3:0.3", "careless-0.5:0.3", "random:0.1")
 
@@ -117,12 +118,20 @@ def test_traces_by_hand() -> None:
     assert kinds["open item"].reasoning_trace == f"opens {asin}, nothing chosen"
     goal = shop_env().shop.goals[int(task.task_id.rpartition("-")[2])]
     last = kinds["buy"].reasoning_trace
-    assert last.startswith(f"checks: {goal.query} yes; {goal.attributes[0]} yes;")
+    title = next(step.state for step in reversed(steps)).split("\n")[0]
+    assert last.startswith(f"checks: {goal.query} yes; {compared(goal.attributes[0], title)}: yes;")
     assert last.endswith(f" under {goal.price_upper:.2f} yes; so success")
     chosen = [step.reasoning_trace for step in steps if " = " in step.reasoning_trace]
     assert len(chosen) == len(goal.options)
     if chosen:
         assert re.fullmatch("before: nothing; now .+ = .+", chosen[0])
+
+
+def test_an_attribute_is_held_against_each_part_of_the_title() -> None:
+    title = "Norvale ground coffee, low-acid, Kosher, resealable"
+    assert compared("kosher", title) == "kosher low-acid no, kosher Kosher yes"
+    assert compared("vegan", title) == "vegan low-acid no, vegan Kosher no, vegan resealable no"
+    assert compared("vegan", "Norvale ground coffee") == "vegan"
 
 
 def test_a_trajectory_of_another_shop_is_refused() -> None:
