@@ -226,8 +226,10 @@ class WebShopDomain:
             return None
         current = page_of(context.state)
         if action.name == "click" and (page := _followed(context, action, current)):
-            choice = isinstance(current, ItemPage) and isinstance(page, ItemPage)
-            trace = told_choice(current, page, action.argument) if choice else told_move(page)
+            if isinstance(current, ItemPage) and isinstance(page, ItemPage):
+                trace = told_choice(current, page, action.argument)
+            else:
+                trace = told_move(page)
             return Prediction(trace, render(page), 0.0, False, attempts=0)
         if action.argument == PREV:
             return None  # where it leads depends on where the page was reached from
