@@ -46,7 +46,7 @@ def test_a_prediction_carries_what_it_was_made_of() -> None:
         Prediction("searched", LISTING, 0.0, False, prompt='Action: "search[rug]"', attempts=1)
     ]
     assert (said.samplings[0].temperature, said.samplings[0].max_tokens) == (0.7, 1024)
-    assert dict(model.counts) == {"steps": 1, "completions": 1, "failed": 0}
+    assert dict(model.counts) == {"steps": 1, "known": 0, "completions": 1, "failed": 0}
 
 
 def test_no_contexts_ask_nothing() -> None:
@@ -68,7 +68,7 @@ def test_answers_keep_the_order_of_the_batch() -> None:
     assert [one.reasoning_trace for one in results if isinstance(one, Prediction)] == list("012345")
     assert [one.attempts for one in results] == [1, 2, 1, 2, 1, 2]
     assert [len(call) for call in said.calls] == [6, 3]
-    assert dict(model.counts) == {"steps": 6, "completions": 9, "unparsed": 3, "failed": 0}
+    assert dict(model.counts) == {"steps": 6, "known": 0, "completions": 9, "unparsed": 3, "failed": 0}
 
 
 class AskedBuffer:
@@ -111,7 +111,7 @@ def test_what_cannot_be_is_drawn_again(bad: str, counted: str) -> None:
     (result,) = model.predict([SEARCH])
     assert isinstance(result, Prediction)
     assert result.attempts == 3
-    assert dict(model.counts) == {"steps": 1, "completions": 3, counted: 2, "failed": 0}
+    assert dict(model.counts) == {"steps": 1, "known": 0, "completions": 3, counted: 2, "failed": 0}
     assert [one.temperature for one in said.samplings] == [0.0, 0.5, 0.5]  # a greedy retry would say the same
     assert said.calls[0] == said.calls[2]
 
@@ -131,7 +131,15 @@ def test_one_broken_step_does_not_kill_the_batch() -> None:
     assert results[2] == ParseError("an episode ends with click[Buy Now] and only there", ENDED, 2)
     assert isinstance(results[3], ParseError)
     assert results[3].text == GARBAGE
-    counts = {"model_errors": 2, "contradictions": 2, "unparsed": 2, "failed": 3, "steps": 5, "completions": 8}
+    counts = {
+        "model_errors": 2,
+        "contradictions": 2,
+        "unparsed": 2,
+        "failed": 3,
+        "steps": 5,
+        "known": 0,
+        "completions": 8,
+    }
     assert dict(model.counts) == counts
 
 

@@ -21,6 +21,8 @@ from dreamgym_env.domains.webshop_pages import (
     SubPage,
     read,
     render,
+    told_choice,
+    told_move,
 )
 from dreamgym_env.types import Prediction, StepContext, Task, Transition
 
@@ -109,24 +111,6 @@ def _followed(context: StepContext, action: Action, current: Page | BrokenPage) 
     if isinstance(current, ItemPage) and action.argument not in SUB_PAGES:
         return replace(current, chosen=chosen_after(current, action.argument))
     return None
-
-
-def told_move(page: Page) -> str:
-    """The reasoning trace of going back or on to this page."""
-    match page:
-        case ResultsPage():
-            return f"results page {page.number}"
-        case SubPage():
-            return f"{page.name} of the item"
-        case _:
-            return "back to the item" if isinstance(page, ItemPage) else "back to search"
-
-
-def told_choice(before: ItemPage, after: ItemPage, value: str) -> str:
-    """The reasoning trace of choosing an option."""
-    kept = "; ".join(f"{name} = {chosen}" for name, chosen in before.chosen)
-    now = next((name for name, chosen in after.chosen if chosen == value), "")
-    return f"before: {kept or 'nothing'}; now {now} = {value}"
 
 
 def _row_of(page: Page | BrokenPage, asin: str) -> Row | None:

@@ -157,3 +157,21 @@ def _read_item(lines: list[str]) -> ItemPage:
         else:
             raise ValueError(f"an option must read 'name: [value] [value]', got {line!r}")
     return ItemPage(lines[0], price[1], price[2], tuple(options), chosen, shown)
+
+
+def told_move(page: Page) -> str:
+    """The reasoning trace of going back or on to this page."""
+    match page:
+        case ResultsPage():
+            return f"results page {page.number}"
+        case SubPage():
+            return f"{page.name} of the item"
+        case _:
+            return "back to the item" if isinstance(page, ItemPage) else "back to search"
+
+
+def told_choice(before: ItemPage, after: ItemPage, value: str) -> str:
+    """The reasoning trace of choosing an option."""
+    kept = "; ".join(f"{name} = {chosen}" for name, chosen in before.chosen)
+    now = next((name for name, chosen in after.chosen if chosen == value), "")
+    return f"before: {kept or 'nothing'}; now {now} = {value}"

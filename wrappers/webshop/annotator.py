@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dreamgym_env.domains.webshop import WEBSHOP, page_of, told_choice, told_move
-from dreamgym_env.domains.webshop_pages import BACK, BUY, NEXT, PREV, SUB_PAGES, ItemPage, read
+from dreamgym_env.domains.webshop import WEBSHOP, page_of
+from dreamgym_env.domains.webshop_pages import BACK, BUY, NEXT, PREV, SUB_PAGES, ItemPage, read, told_choice, told_move
 from dreamgym_env.types import Trajectory, Transition
 
 from .goals import NO_BOUND, Goal
