@@ -125,10 +125,9 @@ class ExperienceModel:
         action = self.domain.parse_action(context.state, context.action)
         recalled = self.domain.recall(context) if self.config.use_recall else []
         prompt = user_turn(action.text if action else context.action, recalled, demonstrations_of(shown))
-        step = _Step(context, prompt, shown, experience_messages(self.domain, context, prompt))
         if known is not None and self.config.use_known:
-            step.result = replace(known, prompt=prompt)
-        return step
+            return _Step(context, prompt, shown, [], result=replace(known, prompt=prompt))
+        return _Step(context, prompt, shown, experience_messages(self.domain, context, prompt))
 
     def _attempt(self, steps: list[_Step], attempt: int) -> None:
         """Draws once more for every open step; later attempts are at least warm, so that they can differ."""

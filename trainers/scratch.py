@@ -123,7 +123,7 @@ class SmallConfig:
     layers: int = 6
     """Blocks, >= 3."""
     attention: tuple[int, ...] = (2, 4, 5)
-    """Indices of the blocks that attend; the others convolve over 3 tokens."""
+    """Indices of the blocks that attend; the others convolve."""
     convolution: int = 3
     """Tokens that a convolution sees, itself included, >= 2."""
     feed_forward: int = 512

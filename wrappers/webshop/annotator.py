@@ -31,7 +31,7 @@ def compared(asked: str, title: str) -> str:
     """The attribute beside each part of the title after its first comma, up to the one that it equals.
 
     Whether one word stands in a line is a lookup that a small model did not learn in 20 million tokens, since the same
-    word stands in the task and in other lines too; whether two neighbouring words are equal it sees at once.
+    word stands in the task and in other lines too; that two neighbouring words are equal it mostly sees after two.
     """
     pairs = []
     for shown in title.split(", ")[1:]:
