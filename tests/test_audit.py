@@ -81,10 +81,8 @@ def test_the_raw_model_is_audited_without_the_mechanisms(capsys: pytest.CaptureF
     found = audit.main(config)["policies"][0]
     assert found["dreamed_success"] == {"count": 4, "n": 4}
     assert found["confirmed"] == {"count": 0, "n": 4}
-    assert found["contradictions"] == {
-        "count": 4,
-        "n": 20,
-    }  # each search led to a product's page; three times back, bought
+    # Each search led to a product's page; three times back, bought. Each purchase lacks a stated option.
+    assert found["contradictions"] == {"count": 8, "n": 20}
     assert found["replay_success"] == {"count": 0, "n": 4}
     assert found["passes"]["confirmed"] is found["passes"]["contradictions"] is False
     assert "MISSED" in capsys.readouterr().out
@@ -119,9 +117,9 @@ def test_a_lying_dream_is_caught_with_exact_counts() -> None:
         replay_success=Share(1, 4),
         replay_same_state=Share(2 * steps + 2, 2 * steps + 1 + 2 + 3 + 2),
         impossible_accepted=Share(2, 3),
-        contradictions=Share(1, 2 * steps + 1 + 2 + 3 + 2),
+        contradictions=Share(4, 2 * steps + 1 + 2 + 3 + 2),  # a search that led to a product, three false ends
         broken=Share(1, 6),
-        errors={"impossible_accepted": 2, "contradiction": 1},
+        errors={"impossible_accepted": 2, "contradiction": 4},
     )
     assert not any(passes(found).values())
 

@@ -40,9 +40,11 @@ def test_a_mixture_is_scaled() -> None:
         parse_mixture(())
 
 
-@pytest.mark.parametrize("name", ["slips", "oracle-0.3", "careless-1.5", "expert", "slips--1"])
+@pytest.mark.parametrize("name", ["slips", "oracle-0.3", "careless-1.5", "hasty", "expert", "slips--1"])
 def test_demonstrators_are_named(name: str) -> None:
-    with pytest.raises(ValueError, match=f"`policy` must be oracle, random, slips-P or careless-P.*got '{name}'"):
+    with pytest.raises(
+        ValueError, match=f"`policy` must be oracle, random, slips-P, careless-P or hasty-P.*got '{name}'"
+    ):
         shop_env().demonstrator(name, 0)
 
 

@@ -15,12 +15,16 @@ from dreamgym_env.domain import Domain, load_domain
 from dreamgym_env.domains.webshop import (
     WEBSHOP,
     BrokenPage,
-    Conditions,
     chosen_after,
     clickables,
-    lowest_price,
     page_of,
+)
+from dreamgym_env.domains.webshop_conditions import (
+    Conditions,
+    all_shown,
+    lowest_price,
     stated_conditions,
+    wanted_words,
 )
 from dreamgym_env.domains.webshop_pages import (
     DONE_STATE,
@@ -332,11 +336,40 @@ def test_a_success_that_nothing_denies_is_accepted(price: str) -> None:
     assert WEBSHOP.contradiction(buy, told(DonePage(), 1.0, True)) is None
 
 
+SHOWN = replace(BOTH, title="Alpha rugs, washable, soft")
+
+
+def test_a_failure_is_refused_where_the_page_shows_that_all_is_met() -> None:
+    buy = context("click[Buy Now]", LISTING, SHOWN)
+    assert str(WEBSHOP.contradiction(buy, told(DonePage(), 0.0, True))).startswith("no failure")
+    assert WEBSHOP.contradiction(buy, told(DonePage(), 1.0, True)) is None
+
+
+@pytest.mark.parametrize(
+    ("page", "instruction"),
+    [
+        (replace(SHOWN, title="Alpha rugs, washable"), TASK.instruction),
+        (replace(SHOWN, title="Alpha rugs, softer"), TASK.instruction),
+        (replace(SHOWN, chosen=(("color", "red"),)), TASK.instruction),
+        (replace(SHOWN, chosen=(("color", "red"), ("size", "8"))), TASK.instruction),
+        (replace(SHOWN, price="$30.00"), TASK.instruction),
+        (replace(SHOWN, price="$12.99 to $31.00"), TASK.instruction),
+        (SHOWN, "Find me soft rugs"),
+        (SHOWN, "I want something soft for the floor, and price lower than 30.00 dollars"),
+    ],
+)
+def test_what_the_page_leaves_open_may_be_a_failure(page: ItemPage, instruction: str) -> None:
+    assert not all_shown(page, instruction)
+    task = replace(TASK, instruction=instruction)
+    buy = context("click[Buy Now]", LISTING, page, task=task)
+    assert WEBSHOP.contradiction(buy, told(DonePage(), 0.0, True)) is None
+
+
 def test_truth_is_never_refused() -> None:
     """Every step of real episodes of all policies, successes included, passes the rules."""
     seen = set()
     for number, task in enumerate(tasks_of("train", 12)):
-        for policy in ("oracle", "slips-0.4", "careless-0.5", "random"):
+        for policy in ("oracle", "slips-0.4", "careless-0.5", "hasty-0.5", "random"):
             episode = play(task, policy, number)
             for index, step in enumerate(episode.transitions):
                 asked = StepContext(task, episode.transitions[:index], step.state, step.action)
@@ -381,6 +414,12 @@ def test_stated_conditions(instruction: str, options: tuple[tuple[str, str], ...
     assert found.price_upper == bound
     if bound != 140.5:  # without its comma the bound cannot be told from the value before it
         assert found == Conditions(options, bound)
+
+
+def test_wanted_words() -> None:
+    assert wanted_words(TASK.instruction) == ["soft", "rugs"]
+    assert wanted_words("Find me Low-Acid, kosher tea, and price lower than 9 dollars") == ["low-acid", "kosher", "tea"]
+    assert wanted_words("A rug!") == ["a", "rug"]
 
 
 def test_lowest_price() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dreamgym_env.domains.webshop import stated_conditions
+from dreamgym_env.domains.webshop_conditions import stated_conditions
 from dreamgym_env.wrappers.webshop.catalogue import sample_folder
 from dreamgym_env.wrappers.webshop.env import WebShopEnv
 from dreamgym_env.wrappers.webshop.oracle import WebShopOracle, queries, winning_options

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, replace
 
 from dreamgym_env.domain import Action
+from dreamgym_env.domains.webshop_conditions import all_shown, denied, stated_conditions
 from dreamgym_env.domains.webshop_pages import (
     BACK,
     BUY,
@@ -27,8 +28,6 @@ from dreamgym_env.domains.webshop_pages import (
 from dreamgym_env.types import Prediction, StepContext, Task, Transition
 
 _ACTION = re.compile(r"\s*(search|click)\[(.+)\]\s*$", re.DOTALL | re.IGNORECASE)
-_PRICE_BOUND = re.compile(r",? and price lower than (\d+(?:\.\d+)?) dollars")
-_OPTION = re.compile(r"(?: with |, and )([^:,]+): (.+?)(?=, and [^:,]+: |, and price lower than |$)")
 
 
 @dataclass(frozen=True)
@@ -42,26 +41,6 @@ def page_of(state: str) -> Page | BrokenPage:
         return read(state)
     except ValueError:
         return BrokenPage()
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """What an instruction states in so many words; `price_upper` in dollars, None where it states none."""
-
-    options: tuple[tuple[str, str], ...]
-    price_upper: float | None
-
-
-def stated_conditions(instruction: str) -> Conditions:
-    """Options and price bound that a synthetic instruction spells out."""
-    bound = _PRICE_BOUND.search(instruction)
-    options = tuple((name.strip(), value.strip()) for name, value in _OPTION.findall(instruction))
-    return Conditions(options, float(bound[1]) if bound else None)
-
-
-def lowest_price(price: str) -> float:
-    """The number of a price tag; of a range the lower end, which is the only bound the page lets one deny."""
-    return float(price.split(" to ")[0].lstrip("$"))
 
 
 def clickables(page: Page | BrokenPage) -> list[str]:
@@ -240,19 +219,16 @@ class WebShopDomain:
         if prediction.terminated != bought or isinstance(page, DonePage) != bought:
             return "an episode ends with click[Buy Now] and only there"
         if bought:
-            return self._false_success(context) if prediction.reward > 0 else None
+            return self._false_end(context, prediction.reward > 0)
         return self._wrong_page(context, action, page) or self._changed_row(context, page)
 
-    def _false_success(self, context: StepContext) -> str | None:
-        page, conditions = page_of(context.state), stated_conditions(context.task.instruction)
+    def _false_end(self, context: StepContext, success: bool) -> str | None:
+        page, instruction = page_of(context.state), context.task.instruction
         assert isinstance(page, ItemPage)
-        if conditions.price_upper is not None and lowest_price(page.price) > conditions.price_upper:
-            return f"no success: {page.price} is not lower than {conditions.price_upper:.2f} dollars"
-        chosen = " ".join(value for _, value in page.chosen).lower()
-        for name, value in conditions.options:
-            if not set(value.lower().split()) & set(chosen.split()):
-                return f"no success: {name}: {value} was not chosen"
-        return None
+        if not success:
+            return "no failure: the page shows that every condition is met" if all_shown(page, instruction) else None
+        reason = denied(page, instruction)
+        return f"no success: {reason}" if reason else None
 
     def _wrong_page(self, context: StepContext, action: Action, page: Page) -> str | None:
         """Compares the page with the one that the action must lead to, as far as the episode determines it."""

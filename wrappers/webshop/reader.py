@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Sequence
 
-from dreamgym_env.domains.webshop import lowest_price, page_of, stated_conditions
+from dreamgym_env.domains.webshop import page_of
+from dreamgym_env.domains.webshop_conditions import lowest_price, stated_conditions, wanted_words
 from dreamgym_env.domains.webshop_pages import BUY, NEXT, PREV, ItemPage, ResultsPage, Row, SubPage
 from dreamgym_env.types import Task, Transition
-
-_STATED = re.compile(r"^find me (.*?)(?: with [^:]+: .*)?(?:, and price lower than .*)?$", re.IGNORECASE)
-
-
-def wanted_words(instruction: str) -> list[str]:
-    """The words between `Find me` and the options, without punctuation."""
-    match = _STATED.match(instruction)
-    return re.findall(r"[\w'-]+", (match[1] if match else instruction).lower())
 
 
 class WebShopReader:
@@ -36,9 +28,8 @@ class WebShopReader:
             return self._slip(words, available)
         conditions = stated_conditions(task.instruction)
         if isinstance(page, ResultsPage) and page.rows:
-            bound = conditions.price_upper or float("inf")
             fresh = [row for row in page.rows if f"click[{row.asin}]" not in {step.action for step in history}]
-            return f"click[{max(fresh or page.rows, key=lambda row: _fit(row, words, bound)).asin}]"
+            return f"click[{best_row(fresh or page.rows, task.instruction).asin}]"
         if isinstance(page, ItemPage):
             offered = {value for _, values in page.options for value in values}
             taken = {value for _, value in page.chosen}
@@ -58,7 +49,12 @@ class WebShopReader:
         return self.rng.choice(list(available)).replace("<keywords>", some)
 
 
-def _fit(row: Row, words: Sequence[str], bound: float) -> tuple[int, float]:
-    title = row.title.lower()
-    price = lowest_price(row.price)
-    return sum(word in title for word in words) - (1000 if price > bound else 0), -price
+def best_row(rows: Sequence[Row], instruction: str) -> Row:
+    """The row whose title has most of the wanted words, of those that are cheap enough; of equals the cheapest."""
+    words, bound = wanted_words(instruction), stated_conditions(instruction).price_upper or float("inf")
+
+    def fit(row: Row) -> tuple[int, float]:
+        title, price = row.title.lower(), lowest_price(row.price)
+        return sum(word in title for word in words) - (1000 if price > bound else 0), -price
+
+    return max(rows, key=fit)

@@ -31,7 +31,7 @@ class WebShopReferee:
         if action is None or not WEBSHOP.is_possible(context.state, action):
             changed = transition.terminated or transition.next_state != context.state
             return ["impossible_accepted"] if changed else []
-        told = Prediction("", transition.next_state, 0.0, transition.terminated)
+        told = Prediction("", transition.next_state, transition.reward, transition.terminated)
         errors = ["contradiction"] if WEBSHOP.contradiction(context, told) else []
         page = page_of(transition.next_state)
         if isinstance(page, ResultsPage) and any(not self._real(row.asin, row.title, row.price) for row in page.rows):

@@ -1,4 +1,4 @@
-"""Imperfect shoppers for offline data: an oracle that slips, a careless shopper, and one who clicks at random.
+"""Imperfect shoppers for offline data: an oracle that slips, careless and hasty shoppers, and one who clicks at random.
 
 An experience model that only saw experts lets a weak policy get away with anything, so the data must hold wrong
 products, missing options, wandering, early purchases and impossible clicks (`docs/experience_model.md`).
@@ -10,13 +10,15 @@ import random
 import re
 from typing import Any
 
-from dreamgym_env.domains.webshop import WEBSHOP
-from dreamgym_env.domains.webshop_pages import BACK, BUY, NEXT, PREV
+from dreamgym_env.domains.webshop import WEBSHOP, page_of
+from dreamgym_env.domains.webshop_conditions import stated_conditions, wanted_words
+from dreamgym_env.domains.webshop_pages import BACK, BUY, NEXT, PREV, ItemPage, ResultsPage, SearchPage
 
 from .engine import Session
 from .oracle import WebShopOracle
+from .reader import best_row
 
-_NAME = re.compile(r"(oracle|random|slips|careless)(?:-(0?\.\d+|[01]))?$")
+_NAME = re.compile(r"(oracle|random|slips|careless|hasty)(?:-(0?\.\d+|[01]))?$")
 
 
 def words_to_search(session: Session, rng: random.Random, keep: float) -> str:
@@ -57,7 +59,7 @@ class SlippingOracle:
 class CarelessShopper:
     """Buys the first product it opens; each decision is sensible with probability `care`.
 
-    Its demonstrations make a starting policy that knows the site and often buys the wrong thing.
+    It knows from the results page which product can win, so its demonstrations never leave a product for another.
     """
 
     def __init__(self, care: float, seed: int) -> None:
@@ -101,17 +103,62 @@ class CarelessShopper:
         return f"click[{BUY}]"
 
 
-def demonstrator(name: str, seed: int) -> WebShopOracle | SlippingOracle | CarelessShopper:
-    """A shopper by name: `oracle`, `slips-0.3`, `careless-0.7` (care in [0, 1]) or `random`.
+class HastyShopper:
+    """Reads states alone, as an agent must; keeps a product that lacks a stated option with probability `haste`.
+
+    Else it leaves it and opens the next best. All its other decisions are careless one time in ten. Its demonstrations
+    show all that a policy needs to know, and make one that often buys the wrong thing.
+    """
+
+    def __init__(self, haste: float, seed: int) -> None:
+        self.haste, self.rng = haste, random.Random(seed)
+        self._opened, self._kept = set[str](), False
+
+    def act(self, env: Any) -> str:
+        """The next action, as text."""
+        unwrapped = env.unwrapped
+        page, instruction = page_of(unwrapped.state), unwrapped.task.instruction
+        if unwrapped.step_count == 0:
+            self._opened = set()
+        if isinstance(page, SearchPage):
+            words = wanted_words(instruction)
+            some = [word for word in words[:-1] if self.rng.random() < 0.9]
+            return f"search[{' '.join([*some, words[-1]])}]"
+        if isinstance(page, ResultsPage) and page.rows:
+            fresh = [row for row in page.rows if row.asin not in self._opened] or page.rows
+            row = self.rng.choice(fresh) if self.rng.random() < 0.1 else best_row(fresh, instruction)
+            self._opened.add(row.asin)
+            self._kept = False
+            return f"click[{row.asin}]"
+        if isinstance(page, ItemPage):
+            return self._choose_or_leave(page, stated_conditions(instruction).options)
+        return f"click[{BACK if isinstance(page, ResultsPage) else PREV}]"
+
+    def _choose_or_leave(self, page: ItemPage, asked: tuple[tuple[str, str], ...]) -> str:
+        offered = {value for _, values in page.options for value in values}
+        if not self._kept:
+            if any(value not in offered for _, value in asked) and self.rng.random() >= self.haste:
+                return f"click[{PREV}]"
+            self._kept = True
+        if self.rng.random() < 0.05:
+            return f"click[{self.rng.choice(page.sub_pages)}]"
+        left = [value for _, value in asked if value in offered - {value for _, value in page.chosen}]
+        return f"click[{left[0] if left and self.rng.random() < 0.9 else BUY}]"
+
+
+def demonstrator(name: str, seed: int) -> WebShopOracle | SlippingOracle | CarelessShopper | HastyShopper:
+    """A shopper by name: `oracle`, `slips-0.3`, `careless-0.7` (care in [0, 1]), `hasty-0.6` (haste) or `random`.
 
     Raises:
         ValueError: no such name, or a number outside [0, 1].
     """
     match = _NAME.match(name)
-    if not match or (match[1] in ("slips", "careless")) != bool(match[2]):
-        raise ValueError(f"`policy` must be oracle, random, slips-P or careless-P with P in [0, 1], got {name!r}")
+    if not match or (match[1] in ("slips", "careless", "hasty")) != bool(match[2]):
+        raise ValueError(f"`policy` must be oracle, random, slips-P, careless-P or hasty-P, P in [0, 1], got {name!r}")
     if match[1] == "oracle":
         return WebShopOracle()
     if match[1] == "careless":
         return CarelessShopper(float(match[2]), seed)
+    if match[1] == "hasty":
+        return HastyShopper(float(match[2]), seed)
     return SlippingOracle(float(match[2]) if match[2] else 1.0, seed)
