@@ -22,6 +22,7 @@ from dreamgym_env.domains.webshop import (
 from dreamgym_env.domains.webshop_conditions import (
     Conditions,
     all_shown,
+    denied,
     lowest_price,
     stated_conditions,
     wanted_words,
@@ -336,6 +337,27 @@ def test_a_success_that_nothing_denies_is_accepted(price: str) -> None:
     assert WEBSHOP.contradiction(buy, told(DonePage(), 1.0, True)) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "asked", "chosen", "possible"),
+    [
+        ("color", "c3-black", "Black", True),
+        ("color", "a4-blue", "light blue", True),
+        ("color", "red", "navy", False),
+        ("size", "3x-large", "large", True),
+        ("size", "8 feet", "8 inches", True),
+        ("size", "8oz", "12oz", False),
+        ("count", "four-pack", "six-pack", False),
+    ],
+)
+def test_a_choice_that_the_shop_might_take_for_the_asked_one_denies_nothing(
+    name: str, asked: str, chosen: str, possible: bool
+) -> None:
+    """The shop compares loosely, so a value that resembles the asked one leaves the outcome open."""
+    page = ItemPage("Tea", "$3.00", options=((name, (chosen,)),), chosen=((name, chosen),))
+    reason = denied(page, f"Find me tea with {name}: {asked}, and price lower than 7.00 dollars")
+    assert (reason is None) == possible
+
+
 SHOWN = replace(BOTH, title="Alpha rugs, washable, soft")
 
 
@@ -405,6 +427,7 @@ def test_of_two_options_with_one_value_the_last_is_chosen_as_in_the_shop(tmp_pat
         ("Find me soft rugs, and price lower than 30.00 dollars", (), 30.0),
         ("Find me rugs with color: dark red, and price lower than 7 dollars", (("color", "dark red"),), 7.0),
         (TASK.instruction, (("color", "red"), ("size", "8 feet")), 30.0),
+        ("Find me art with oak for halls with color: red, and price lower than 7 dollars", (("color", "red"),), 7.0),
         ("Find me tea with fit type: 3.5 x 4, and flavor: a, b and price lower than 140.50 dollars",
          (("fit type", "3.5 x 4"), ("flavor", "a, b and price lower than 140.50 dollars")), 140.5),
     ],
@@ -419,6 +442,9 @@ def test_stated_conditions(instruction: str, options: tuple[tuple[str, str], ...
 def test_wanted_words() -> None:
     assert wanted_words(TASK.instruction) == ["soft", "rugs"]
     assert wanted_words("Find me Low-Acid, kosher tea, and price lower than 9 dollars") == ["low-acid", "kosher", "tea"]
+    assert wanted_words("Find me art with oak for halls with color: red, and price lower than 7 dollars") == [
+        "art", "with", "oak", "for", "halls",
+    ]  # fmt: skip
     assert wanted_words("A rug!") == ["a", "rug"]
 
 

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from dreamgym_env.domains.webshop_pages import ItemPage
 
 _PRICE_BOUND = re.compile(r",? and price lower than (\d+(?:\.\d+)?) dollars")
-_OPTION = re.compile(r"(?: with |, and )([^:,]+): (.+?)(?=, and [^:,]+: |, and price lower than |$)")
-_HEAD = re.compile(r"^find me (.*?)(?: with [^:]+: .*)?(?:, and price lower than .*)?$", re.IGNORECASE)
+_NAME = r"(?:(?! with )[^:,])+"
+_OPTION = re.compile(rf"(?: with |, and )({_NAME}): (.+?)(?=, and {_NAME}: |, and price lower than |$)")
+_HEAD = re.compile(rf"^find me (.*?)(?: with {_NAME}: .*)?(?:, and price lower than .*)?$", re.IGNORECASE)
 _WORD = re.compile(r"[\w'-]+")
+_LETTERS = re.compile(r"[a-z]{3,}")
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,17 @@ def denied(page: ItemPage, instruction: str) -> str | None:
     conditions = stated_conditions(instruction)
     if conditions.price_upper is not None and lowest_price(page.price) > conditions.price_upper:
         return f"{page.price} is not lower than {conditions.price_upper:.2f} dollars"
-    chosen = " ".join(value for _, value in page.chosen).lower()
     for name, value in conditions.options:
-        if not set(value.lower().split()) & set(chosen.split()):
+        if not any(_alike(name, value.lower(), chosen.lower()) for _, chosen in page.chosen):
             return f"{name}: {value} was not chosen"
     return None
+
+
+def _alike(name: str, asked: str, chosen: str) -> bool:
+    """Whether the shop might take the one for the other: it compares loosely, and colours by their name alone."""
+    if "color" in name and set(_LETTERS.findall(asked)) & set(_LETTERS.findall(chosen)):
+        return True
+    return asked in chosen or chosen in asked or bool(set(asked.split()) & set(chosen.split()))
 
 
 def all_shown(page: ItemPage, instruction: str) -> bool:
