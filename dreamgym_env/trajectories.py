@@ -6,8 +6,9 @@
      "transitions": [{"action": ..., "next_state": ..., "reward": 0.0, "terminated": false, "possible": true}, ...]}
 
 A transition's `state` is left out where it equals the previous `next_state` (for the first one: the task's
-`initial_state`), its `reasoning_trace` where it is empty. `Transition.prompt` is not stored. Everything else comes back
-exactly. Unknown keys are ignored. The text is ASCII (JSON escapes), so that a line is one line in every tool.
+`initial_state`), its `reasoning_trace` and `thought` where they are empty. `Transition.prompt` is not stored.
+Everything else comes back exactly. Unknown keys are ignored. The text is ASCII (JSON escapes), so that a line is one
+line in every tool.
 """
 
 from __future__ import annotations
@@ -213,6 +214,8 @@ def _transition_record(transition: Transition, previous: str) -> dict[str, Any]:
     if not math.isfinite(transition.reward):
         raise ValueError(f"`reward` must be finite, got {transition.reward} at step {transition.step_index}")
     record: dict[str, Any] = {} if transition.state == previous else {"state": transition.state}
+    if transition.thought:
+        record["thought"] = transition.thought
     record["action"] = transition.action
     if transition.reasoning_trace:
         record["reasoning_trace"] = transition.reasoning_trace
@@ -239,6 +242,7 @@ def _transition(row: dict[str, Any], task: Task, source: Source, index: int, sta
         reasoning_trace=_field(row, "reasoning_trace", str, ""),
         source=source,
         possible=_field(row, "possible", bool, True),
+        thought=_field(row, "thought", str, ""),
     )
 
 

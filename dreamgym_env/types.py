@@ -47,7 +47,8 @@ class Transition:
     `reward` is the outcome reward: 1.0 at a successful end, else 0.0 (Section 4.1.1, arXiv:2511.03773).
     `reasoning_trace` is empty where nobody has annotated it. `prompt` is the experience model's user turn that led
     here (empty for real transitions); it keeps a dream's conversation append-only. `possible` is False where the
-    environment answered an impossible action, that is, where nothing happened.
+    environment answered an impossible action, that is, where nothing happened. `thought` is what the agent thought
+    before it acted; only the agent sees it, and it is empty where it thought nothing.
     """
 
     task: Task
@@ -61,6 +62,7 @@ class Transition:
     source: Source = "real"
     possible: bool = True
     prompt: str = ""
+    thought: str = ""
 
 
 @dataclass(frozen=True)

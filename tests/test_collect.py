@@ -17,7 +17,8 @@ import pytest
 from dreamed_shop import play, shop_env, tasks_of
 from test_chat_model import Endpoint
 
-from dreamgym_env.domains.webshop import WEBSHOP
+from dreamgym_env.domains.webshop import WEBSHOP, page_of
+from dreamgym_env.domains.webshop_pages import ItemPage, ResultsPage
 from dreamgym_env.loading import load_tasks
 from dreamgym_env.prompts import answer
 from dreamgym_env.spaces import Unicode
@@ -266,3 +267,31 @@ def test_a_world_without_an_annotator_needs_a_teacher(raw: Path) -> None:
     with pytest.raises(ValueError, match="`env` Bare-v0 has no annotator of its own; give `teacher` an endpoint"):
         annotate.main(AnnotateConfig(data=raw, out=raw.with_name("out.jsonl"), env="Bare-v0"))
     assert json.loads(raw.read_text(encoding="utf-8").splitlines()[0])["policy"] == "oracle"
+
+
+def test_the_hasty_shopper_does_what_it_thinks() -> None:
+    env = gym.make("Real-WebShop-v0", disable_env_checker=True)
+    kept = 0
+    for haste in (0.0, 1.0):
+        policy = env.unwrapped.demonstrator(f"hasty-{haste:g}", 0)  # type: ignore[attr-defined]
+        for number, task in enumerate(tasks_of("train", 8)):
+            episode = collect.run_episode(env, policy, "hasty", str(number), options={"task_id": task.task_id})
+            opened = []
+            for step in episode.transitions:
+                page = page_of(step.state)
+                if isinstance(page, ResultsPage):
+                    planned = step.thought.removeprefix("opens ").split()
+                    assert set(planned) <= {row.asin for row in page.rows}
+                    assert step.action == f"click[{planned[0]}]"
+                    opened.append(planned[0])
+                elif step.thought:
+                    assert isinstance(page, ItemPage)
+                    offered = {value for _, values in page.options for value in values}
+                    for check in step.thought.removeprefix("checks: ").partition("; so ")[0].split("; "):
+                        assert (check.split()[-2] in offered) is check.endswith(" yes")
+                    lacks = " no;" in step.thought
+                    assert step.thought.endswith("; so failure") is lacks
+                    assert (step.action == "click[< Prev]") is (lacks and haste == 0.0)
+                    kept += lacks and haste == 1.0
+            assert len(set(opened)) == len(opened)
+    assert kept

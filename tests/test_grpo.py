@@ -186,6 +186,22 @@ def test_penalties_touch_their_response_alone(config: Any) -> None:
     assert scored[0].advantages == pytest.approx([0.70711, 0.60711, 0.65711], abs=1e-4)
 
 
+def test_penalties_teach_where_a_whole_group_failed(config: Any) -> None:
+    turns = (Turn((1,), (2,), (-1.0,)), Turn((1,), (2,), (-1.0,), possible=False))
+    group = [episode("failure", turns), episode("failure"), episode("time_limit")]
+    scored, metrics = grpo.score(config(impossible_penalty=0.05), [group])
+    assert [item.advantages for item in scored] == [pytest.approx((0.0, -0.05))]
+    assert metrics["collect/groups_without_spread"] == metrics["collect/episodes_learned"] == 1
+
+
+def test_an_action_that_changed_nothing_can_be_kept_from_the_credit_of_a_success(config: Any) -> None:
+    turns = (Turn((1,), (2,), (-1.0,)), Turn((1,), (2,), (-1.0,), possible=False))
+    group = [episode("success", turns), episode("failure", turns)]
+    scored, _ = grpo.score(config(impossible_penalty=0.05, credit_impossible=False), [group])
+    assert scored[0].advantages == pytest.approx([0.70711, -0.05], abs=1e-4)
+    assert scored[1].advantages == pytest.approx([-0.70711, -0.75711], abs=1e-4)
+
+
 def test_a_round_without_spread_changes_no_weight(config: Any) -> None:
     run = grpo_run.prepare(config())
     before = [weight.clone() for weight in run.network.parameters()]

@@ -73,7 +73,7 @@ def trajectory(text: str) -> Trajectory:
     task = Task(text, "webshop", text, text)
     steps = (
         Transition(task, 0, text, text, text, reasoning_trace=text, source="dream"),
-        Transition(task, 1, text, text, text, possible=False, source="dream"),
+        Transition(task, 1, text, text, text, possible=False, source="dream", thought=text),
         Transition(task, 2, text, text, text, reward=1.0, terminated=True, reasoning_trace=text, source="dream"),
     )
     return Trajectory(task, steps, "success")
@@ -110,6 +110,7 @@ def test_the_page_tells_what_a_reader_needs() -> None:
     assert "40.0% → 60.0%" in text  # real
     assert "50.0% → 80.0%" in text  # dream
     assert "impossible here: nothing happens" in text
+    assert text.count("the agent's thought") == 3  # one in each of three episodes
     assert text.count("→ success") == 3
     assert ("met" in text, "missed" in text) == (True, True)
 

@@ -10,7 +10,7 @@ import gymnasium as gym
 import pytest
 from guessing_world import DOMAIN, TEMPLATE, make_task, make_tokenizer
 
-from dreamgym_env.trainers.agent import AgentChat, Rollout, Turn, read_action, write_response
+from dreamgym_env.trainers.agent import AgentChat, Rollout, Turn, read_action, read_thought, write_response
 from dreamgym_env.trainers.pools import SingleEnvPool, open_pool
 from dreamgym_env.trainers.rollout import Collector, collect
 from dreamgym_env.types import Completion, ModelError, Sampling, Trajectory
@@ -114,6 +114,25 @@ def test_groups_come_in_order_and_batches_shrink() -> None:
         assert rollout.trajectory.end_reason == "success"
         assert [t.action for t in rollout.trajectory.transitions] == ["say[sun]", "say[moon]"]
         assert (rollout.reward, rollout.invalid_actions, rollout.impossible_actions) == (1.0, 0, 0)
+
+
+def test_thoughts_are_noted_and_never_reach_the_environment() -> None:
+    model = Script(lambda shown: write_response("say[moon]") if "Not sun" in shown else write_response("say[sun]", "x"))
+    (group,) = collect(Collector(model, pool(1), Sampling(max_tokens=24)), [make_task(0)])
+    assert [(t.thought, t.action) for t in group[0].trajectory.transitions] == [("x", "say[sun]"), ("", "say[moon]")]
+
+
+@pytest.mark.parametrize(
+    ("response", "thought"),
+    [
+        (write_response("a", "why not"), "why not"),
+        ("<think>one</think> or <think>\n two \n</think><action>a</action>", "two"),
+        ("<think>never ends", ""),
+        ("<action>a</action>", ""),
+    ],
+)
+def test_read_thought(response: str, thought: str) -> None:
+    assert read_thought(response) == thought
 
 
 def test_tokens_go_back_in_as_they_came_out() -> None:

@@ -46,6 +46,15 @@ def test_the_loss_counts_response_tokens_alone() -> None:
     assert tokenizer.decode(example.ids).startswith("<|im_start|>system\nSay words<|im_end|>\n<|im_start|>user\nTask:")
 
 
+def test_thoughts_are_taught_before_their_action() -> None:
+    tokenizer = make_tokenizer()
+    trajectory = with_step(next(t for t in demonstrations(20) if len(t.transitions) == 2), 1, thought="moon")
+    example = example_of(demonstration_rollout(AgentChat(tokenizer, DOMAIN.agent_instruction), trajectory))
+    learned = tokenizer.decode([i for i, w in zip(example.ids, example.weights, strict=True) if w])
+    first, second = (step.action for step in trajectory.transitions)
+    assert learned == (f"<action>{first}</action><|im_end|><think>moon</think>\n<action>{second}</action><|im_end|>")
+
+
 def test_impossible_actions_are_shown_but_not_learned() -> None:
     chat = AgentChat(make_tokenizer(), DOMAIN.agent_instruction)
     trajectory = next(t for t in demonstrations(20) if len(t.transitions) == 2)

@@ -27,6 +27,7 @@ def trajectory(name: str = "a", steps: int = 3) -> Trajectory:
 def test_round_trip_is_exact_but_for_the_prompt(tmp_path: Path) -> None:
     one = trajectory("one")
     odd = replace(one.transitions[1], state="another state", reasoning_trace="because", possible=False, prompt="kept?")
+    odd = replace(odd, thought="perhaps")
     two = Trajectory(TASK, (one.transitions[0], odd, one.transitions[2]), "time_limit", "random", "two")
     dream = Trajectory(TASK, tuple(replace(t, source="dream") for t in one.transitions), "model_error", "x", "three")
     empty = Trajectory(TASK, (), "failure")

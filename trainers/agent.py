@@ -15,6 +15,7 @@ from typing import Any
 from dreamgym_env.types import Message, ModelError, Task, Trajectory
 
 _ACTION = re.compile(r"<action>(.*?)</action>", re.DOTALL)
+_THOUGHT = re.compile(r"<think>(.*?)</think>", re.DOTALL)
 _TAG = re.compile(r"</?(?:action|think)>")
 _PROBE = "zqxprobe"
 _THINKING = f"<think>\n{_PROBE} thought\n</think>\n\n"
@@ -132,6 +133,12 @@ def read_action(response: str) -> str:
         return ""
     lines = [line.strip() for line in answer.splitlines() if line.strip()]
     return lines[-1] if lines else ""
+
+
+def read_thought(response: str) -> str:
+    """What stands inside the last `<think>...</think>` of a response, "" where it has none."""
+    thoughts = _THOUGHT.findall(response)
+    return str(thoughts[-1]).strip() if thoughts else ""
 
 
 def write_response(action: str, thought: str = "") -> str:

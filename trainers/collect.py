@@ -96,6 +96,7 @@ def run_episode(env: Any, policy: Policy, name: str, trajectory_id: str, **reset
                 reward=float(reward),
                 terminated=terminated,
                 possible=info["possible"],
+                thought=getattr(policy, "thought", ""),
             )
         )
         state = next_state

@@ -52,9 +52,11 @@ class Views:
         self.console.rule(f"[bold]{title}", align="left")
 
     def episode(self, trajectory: Trajectory) -> None:
-        """Task, then action, reasoning trace and next state of each step. Brackets in them are text, not markup."""
+        """Task; thought, action, reasoning trace and next state of each step. Brackets in them are text, not markup."""
         self.console.print(Text(f"Task: {trajectory.task.instruction}"))
         for step in trajectory.transitions:
+            if step.thought:
+                self.console.print(Text(f"the agent thinks: {step.thought}", "italic cyan"))
             self.console.print(Panel(_step_text(step), title=Text(step.action, "bold"), title_align="left"))
         broke = " (the dream gave up; masked, never scored)" if trajectory.end_reason == "model_error" else ""
         self.console.print(f"End: {trajectory.end_reason}{broke}")

@@ -171,18 +171,20 @@ def score(config: GRPOConfig, groups: Sequence[Sequence[Rollout]]) -> tuple[list
     """Advantages of all episodes that can be learned from, and what was left out.
 
     Outcome rewards are normalised within their group (Eq. 3); penalties then lower the advantage of just the response
-    that earned them, so that a group is never ranked by penalties alone.
+    that earned them, so that a group is never ranked by penalties alone. An episode without any advantage teaches
+    nothing and is left out: all of a group without spread, but those with penalties.
     """
     rewards_PG = torch.tensor([[reward_of(config, rollout) for rollout in group] for group in groups])
     kept_PG = torch.tensor([[rollout.trajectory.end_reason != "model_error" for rollout in group] for group in groups])
     advantages_PG = grpo_advantages(rewards_PG, kept_PG, config.scale_by_std)
     spread_P = group_std(rewards_PG, kept_PG) > SPREAD_TOLERANCE
     scored = [
-        Scored(rollout, tuple(float(advantages_PG[p, g]) - penalty(config, turn) for turn in rollout.turns))
+        Scored(rollout, tuple(credit(config, float(advantages_PG[p, g]), turn) for turn in rollout.turns))
         for p, group in enumerate(groups)
         for g, rollout in enumerate(group)
-        if spread_P[p] and kept_PG[p, g] and rollout.response_tokens
+        if kept_PG[p, g] and rollout.response_tokens
     ]
+    scored = [item for item in scored if any(abs(advantage) > SPREAD_TOLERANCE for advantage in item.advantages)]
     return scored, {
         "collect/reward": float(rewards_PG[kept_PG].mean()) if kept_PG.any() else 0.0,
         "collect/reward_std": float(group_std(rewards_PG, kept_PG).mean()),
@@ -197,11 +199,13 @@ def reward_of(config: GRPOConfig, rollout: Rollout) -> float:
     return rollout.reward if config.graded_reward else float(rollout.trajectory.success)
 
 
-def penalty(config: GRPOConfig, turn: Turn) -> float:
-    """What one response loses for an unreadable or an impossible action."""
+def credit(config: GRPOConfig, advantage: float, turn: Turn) -> float:
+    """The episode's advantage as one response has it: less where its action was unreadable or impossible."""
     if not turn.valid:
-        return config.invalid_penalty
-    return 0.0 if turn.possible else config.impossible_penalty
+        return advantage - config.invalid_penalty
+    if turn.possible:
+        return advantage
+    return (advantage if config.credit_impossible else min(advantage, 0.0)) - config.impossible_penalty
 
 
 def learn(run: Run, scored: Sequence[Scored]) -> Metrics:

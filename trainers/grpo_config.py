@@ -70,6 +70,8 @@ class GRPOConfig:
     """Taken off the advantage of a response without a readable action, >= 0."""
     impossible_penalty: float = 0.0
     """Taken off the advantage of a response whose action the state does not offer, >= 0."""
+    credit_impossible: bool = True
+    """Whether such a response shares in its episode's positive advantage, though its action changed nothing."""
     max_grad_norm: float = 1.0
 
     lam: float = 0.0
@@ -140,7 +142,8 @@ PRESETS = {
             context_tokens=4096,
             learning_rate=4e-4,
             mini_batch=32,
-            impossible_penalty=0.1,
+            impossible_penalty=0.5,
+            credit_impossible=False,
             token_budget=8192,
             device="cpu",
         ),

@@ -181,17 +181,18 @@ def _episode(told: Told, is_open: bool) -> str:
 
 
 def _step(transition: Transition) -> str:
-    trace = (
-        f'<p class="trace"><span class="soft small">reasoning trace</span><br>{escape(transition.reasoning_trace)}</p>'
-        if transition.reasoning_trace
-        else ""
-    )
+    thought = _told("the agent's thought", transition.thought)
+    trace = _told("the dream's reasoning trace", transition.reasoning_trace)
     note = "" if transition.possible else ' <span class="bad small">impossible here: nothing happens</span>'
     end = ""
     if transition.terminated:
         verdict, kind = ("success", "good") if transition.reward > 0 else ("failure", "bad")
         end = f' <span class="{kind}">→ {verdict}</span>'
     return (
-        f"<li><span class='soft small'>{transition.step_index + 1}</span> <code>{escape(transition.action)}</code>"
-        f"{note}{end}{trace}<pre>{escape(transition.next_state)}</pre></li>"
+        f"<li>{thought}<span class='soft small'>{transition.step_index + 1}</span> "
+        f"<code>{escape(transition.action)}</code>{note}{end}{trace}<pre>{escape(transition.next_state)}</pre></li>"
     )
+
+
+def _told(what: str, text: str) -> str:
+    return f'<p class="trace"><span class="soft small">{what}</span><br>{escape(text)}</p>' if text else ""

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from dreamgym_env.domain import Domain
 from dreamgym_env.types import Completion, EndReason, ModelError, Sampling, Task, Trajectory, Transition
 
-from .agent import AgentChat, Rollout, Turn, read_action
+from .agent import AgentChat, Rollout, Turn, read_action, read_thought
 from .pools import EnvPool, StepResult
 
 Progress = Callable[[int, int], None]
@@ -46,6 +46,7 @@ class _Episode:
     pending: tuple[int, ...] = ()
     ids: list[int] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
+    thought: str = ""
     transitions: list[Transition] = field(default_factory=list)
     end_reason: EndReason | None = None
     overflow: bool = False
@@ -149,6 +150,7 @@ def _respond(domain: Domain, episode: _Episode, completion: Completion) -> str:
     turn = Turn(episode.pending, completion.token_ids, completion.logprobs, valid=valid, cut=cut)
     episode.turns.append(turn)
     episode.ids += [*turn.prompt_ids, *turn.response_ids]
+    episode.thought = read_thought(completion.text)
     return action or completion.text
 
 
@@ -173,6 +175,7 @@ def _advance(pool: EnvPool, chat: AgentChat, episode: _Episode, action: str, res
         reasoning_trace=info.get("reasoning_trace", ""),
         source=pool.source,
         possible=possible,
+        thought=episode.thought,
     )
     episode.transitions.append(transition)
     episode.state = state

@@ -94,7 +94,7 @@ def demonstration_rollout(chat: AgentChat, trajectory: Trajectory, skip_impossib
     for step in trajectory.transitions:
         if step.step_index == 0:
             prompt = chat.first_ids(trajectory.task, step.state)
-        response = chat.response_ids(write_response(step.action))
+        response = chat.response_ids(write_response(step.action, step.thought))
         turns.append(Turn(prompt, response, possible=step.possible, trained=step.possible or not skip_impossible))
         prompt = chat.next_ids(step.next_state, response[-1])
     return Rollout(trajectory, tuple(turns))

@@ -28,8 +28,9 @@ class WebShopReader:
             return self._slip(words, available)
         conditions = stated_conditions(task.instruction)
         if isinstance(page, ResultsPage) and page.rows:
+            bound = conditions.price_upper or float("inf")
             fresh = [row for row in page.rows if f"click[{row.asin}]" not in {step.action for step in history}]
-            return f"click[{best_row(fresh or page.rows, task.instruction).asin}]"
+            return f"click[{max(fresh or page.rows, key=lambda row: _fit(row, words, bound)).asin}]"
         if isinstance(page, ItemPage):
             offered = {value for _, values in page.options for value in values}
             taken = {value for _, value in page.chosen}
@@ -49,12 +50,11 @@ class WebShopReader:
         return self.rng.choice(list(available)).replace("<keywords>", some)
 
 
-def best_row(rows: Sequence[Row], instruction: str) -> Row:
-    """The row whose title has most of the wanted words, of those that are cheap enough; of equals the cheapest."""
-    words, bound = wanted_words(instruction), stated_conditions(instruction).price_upper or float("inf")
+def _fit(row: Row, words: Sequence[str], bound: float) -> tuple[int, float]:
+    return words_shown(row, words, bound), -lowest_price(row.price)
 
-    def fit(row: Row) -> tuple[int, float]:
-        title, price = row.title.lower(), lowest_price(row.price)
-        return sum(word in title for word in words) - (1000 if price > bound else 0), -price
 
-    return max(rows, key=fit)
+def words_shown(row: Row, words: Sequence[str], bound: float) -> int:
+    """How many of the words the title holds, far below 0 where the price is above the bound in dollars."""
+    title = row.title.lower()
+    return sum(word in title for word in words) - (1000 if lowest_price(row.price) > bound else 0)

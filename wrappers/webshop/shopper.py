@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from dreamgym_env.domains.webshop import WEBSHOP, page_of
@@ -16,7 +17,7 @@ from dreamgym_env.domains.webshop_pages import BACK, BUY, NEXT, PREV, ItemPage, 
 
 from .engine import Session
 from .oracle import WebShopOracle
-from .reader import best_row
+from .reader import words_shown
 
 _NAME = re.compile(r"(oracle|random|slips|careless|hasty)(?:-(0?\.\d+|[01]))?$")
 
@@ -104,43 +105,60 @@ class CarelessShopper:
 
 
 class HastyShopper:
-    """Reads states alone, as an agent must; keeps a product that lacks a stated option with probability `haste`.
+    """Reads states alone, as an agent must, and thinks; `thought` is what it thought before its last action.
 
-    Else it leaves it and opens the next best. All its other decisions are careless one time in ten. Its demonstrations
-    show all that a policy needs to know, and make one that often buys the wrong thing.
+    On a results page it plans which rows to open: from top to bottom those whose titles have most of the wanted words.
+    On a product's page it checks whether each stated option is offered; one that lacks an option it keeps all the same
+    with probability `haste`, else it goes back and opens the next row. All its other decisions are careless one time in
+    ten. Its demonstrations show all that a policy needs to know, and make one that often buys the wrong thing.
     """
 
     def __init__(self, haste: float, seed: int) -> None:
         self.haste, self.rng = haste, random.Random(seed)
+        self.thought = ""
+        self._plan: list[str] = []
         self._opened, self._kept = set[str](), False
 
     def act(self, env: Any) -> str:
         """The next action, as text."""
         unwrapped = env.unwrapped
         page, instruction = page_of(unwrapped.state), unwrapped.task.instruction
+        words, conditions = wanted_words(instruction), stated_conditions(instruction)
+        self.thought = ""
         if unwrapped.step_count == 0:
-            self._opened = set()
+            self._plan, self._opened = [], set()
         if isinstance(page, SearchPage):
-            words = wanted_words(instruction)
             some = [word for word in words[:-1] if self.rng.random() < 0.9]
             return f"search[{' '.join([*some, words[-1]])}]"
         if isinstance(page, ResultsPage) and page.rows:
-            fresh = [row for row in page.rows if row.asin not in self._opened] or page.rows
-            row = self.rng.choice(fresh) if self.rng.random() < 0.1 else best_row(fresh, instruction)
-            self._opened.add(row.asin)
-            self._kept = False
-            return f"click[{row.asin}]"
+            return self._open(page, words, conditions.price_upper or float("inf"))
         if isinstance(page, ItemPage):
-            return self._choose_or_leave(page, stated_conditions(instruction).options)
+            return self._choose_or_leave(page, conditions.options)
         return f"click[{BACK if isinstance(page, ResultsPage) else PREV}]"
+
+    def _open(self, page: ResultsPage, words: Sequence[str], bound: float) -> str:
+        fresh = [row for row in page.rows if row.asin not in self._opened] or list(page.rows)
+        if self.rng.random() < 0.1:
+            self._plan = [self.rng.choice(fresh).asin]
+        elif not self._plan:
+            most = max(words_shown(row, words, bound) for row in fresh)
+            self._plan = [row.asin for row in fresh if words_shown(row, words, bound) == most]
+        self.thought = f"opens {' '.join(self._plan)}"
+        asin, self._plan = self._plan[0], self._plan[1:]
+        self._opened.add(asin)
+        self._kept = False
+        return f"click[{asin}]"
 
     def _choose_or_leave(self, page: ItemPage, asked: tuple[tuple[str, str], ...]) -> str:
         offered = {value for _, values in page.options for value in values}
         if not self._kept:
-            if any(value not in offered for _, value in asked) and self.rng.random() >= self.haste:
+            checks = "; ".join(f"{name} {value} {'yes' if value in offered else 'no'}" for name, value in asked)
+            lacks = any(value not in offered for _, value in asked)
+            self.thought = f"checks: {checks}; so {'failure' if lacks else 'success'}" if asked else ""
+            if lacks and self.rng.random() >= self.haste:
                 return f"click[{PREV}]"
             self._kept = True
-        if self.rng.random() < 0.05:
+        elif self.rng.random() < 0.05:
             return f"click[{self.rng.choice(page.sub_pages)}]"
         left = [value for _, value in asked if value in offered - {value for _, value in page.chosen}]
         return f"click[{left[0] if left and self.rng.random() < 0.9 else BUY}]"
