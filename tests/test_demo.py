@@ -101,7 +101,7 @@ def test_settings_reach_the_dream_as_they_are() -> None:
 
 def test_the_clock_keeps_time_for_the_last_evaluation() -> None:
     clock = Clock(minutes=8, started=time.monotonic() - 300, evaluation=60, update=20)
-    assert clock.room()  # 300 + 20 + 69 + 12 of 480
+    assert clock.room()  # 300 + 20 + 96 + 12 of 480
     assert not replace(clock, update=120).room()
     assert not replace(clock, evaluation=150).room()
     assert not replace(clock, started=time.monotonic() - 390).room()
