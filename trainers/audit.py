@@ -3,7 +3,7 @@
 Rolls each policy in the dream, judges every dreamed step and outcome with the world's referee, replays the dreamed
 actions in the real environment, and rolls the same policy for real. Run:
 `python -m dreamgym_env.trainers.audit --episodes 200 --policies embedded random reader`.
-Success of a dream is worth nothing without it: `docs/experience_model.md` tells what a policy learns otherwise.
+Success of a dream is worth nothing without it: `docs/experience-model.md` tells what a policy learns otherwise.
 """
 
 from __future__ import annotations

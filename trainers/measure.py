@@ -1,7 +1,7 @@
 """Held-out measures of an experience model: single predictions on real histories of held-out tasks, by generation.
 
 Run: `python -m dreamgym_env.trainers.measure --model runs/experience --data runs/held_out.jsonl`. These figures say how
-well single steps are predicted; only `dreamgym audit` says whether episodes hold (`docs/experience_model.md`).
+well single steps are predicted; only `dreamgym audit` says whether episodes hold (`docs/experience-model.md`).
 """
 
 from __future__ import annotations

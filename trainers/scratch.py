@@ -1,7 +1,7 @@
 """Small models from scratch: a tokenizer fitted to a corpus, an LFM2 of a few million parameters, vocabulary grafts.
 
 Words, not sub-words: a name that is one token can be looked up and copied in one step, which is what small experience
-models fail at (`docs/experience_model.md`). Frequent lines become single tokens too, so that a templated page costs
+models fail at (`docs/experience-model.md`). Frequent lines become single tokens too, so that a templated page costs
 little. What was never seen falls back to characters and bytes, so every text can be encoded and decoded back.
 """
 

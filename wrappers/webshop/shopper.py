@@ -1,7 +1,7 @@
 """Imperfect shoppers for offline data: an oracle that slips, careless and hasty shoppers, and one who clicks at random.
 
 An experience model that only saw experts lets a weak policy get away with anything, so the data must hold wrong
-products, missing options, wandering, early purchases and impossible clicks (`docs/experience_model.md`).
+products, missing options, wandering, early purchases and impossible clicks (`docs/experience-model.md`).
 """
 
 from __future__ import annotations
