@@ -17,6 +17,7 @@ from dreamgym_env.experience_model import ExperienceModel
 from dreamgym_env.loading import load_experience_model
 from dreamgym_env.parsing import parse_prediction
 from dreamgym_env.prompts import experience_messages, user_turn
+from dreamgym_env.task_generator import parse_task
 from dreamgym_env.trainers import experience, measure
 from dreamgym_env.trainers.experience import (
     Corpus,
@@ -63,8 +64,8 @@ def config_of(data: Path, **settings: Any) -> ExperienceTrainingConfig:
 def test_held_out_and_broken_episodes_never_enter(data: Path, tmp_path: Path) -> None:
     found = read_training_data(config_of(data))
     assert {one.trajectory_id for one in found} == {one.trajectory_id for one in episodes("train", 4)}
-    corpus = Corpus(config_of(data, tasks_share=0.5, top_k=2, demonstration_share=1.0), found)
-    text = json.dumps(corpus.draw(60))
+    corpus = Corpus(config_of(data, top_k=2, demonstration_share=1.0), found)
+    text = json.dumps([corpus.draw(60), corpus.task_chats(60)])
     for task in tasks_of("held_out", 3):
         assert task.instruction not in text
     assert all(task.instruction in text for task in tasks_of("train", 4))
@@ -101,7 +102,7 @@ def test_shares_of_the_augmentation(data: Path) -> None:
     found = read_training_data(config_of(data))
 
     def share(word: str, **settings: Any) -> float:
-        chats = Corpus(config_of(data, tasks_share=0.0, **settings), found).draw(40)
+        chats = Corpus(config_of(data, **settings), found).draw(40)
         return sum(word in str(chat) for chat in chats) / len(chats)
 
     assert share("Similar steps") > 0.5
@@ -113,9 +114,47 @@ def test_shares_of_the_augmentation(data: Path) -> None:
     assert share("Seen before", recall_share=0.0) == 0
     assert share("search, results page 1", trace_share=0.0) == 0
     assert share("search, results page 1") > 0.9
-    tasks = Corpus(config_of(data, tasks_share=1.0), found).draw(5)
-    known = {task.instruction for task in tasks_of("train", 4)}
-    assert all(chat[-1]["content"].removeprefix("<task>").removesuffix("</task>") in known for chat in tasks)
+
+
+def test_a_variation_is_another_task_like_the_last_one_shown(data: Path) -> None:
+    found = read_training_data(config_of(data))
+    told = {
+        "lamp": [
+            "Find me dimmable desk lamps, and price lower than 30.00",
+            "Find me desk lamps, and price lower than 20.00",
+        ],
+        "tea": [
+            "Find me organic green tea, and price lower than 9.00",
+            "Find me loose green tea, and price lower than 8.00",
+        ],
+    }
+    owners = {text: kind for kind, texts in told.items() for text in texts}
+    corpus = Corpus(
+        config_of(data),
+        [replace(found[0], task=replace(found[0].task, instruction=text)) for text in owners],
+    )
+    chats = corpus.task_chats(20)
+    for _, question, reply in chats:
+        shown, variation = question["content"].splitlines(), parse_task(reply["content"])
+        assert variation is not None
+        assert len(shown) == 3
+        assert variation != shown[-1]
+        assert owners[variation] == owners[shown[-1]]
+    assert len({chat[-1]["content"] for chat in chats}) == 4
+
+
+def test_names_of_tasks_are_not_exchanged(data: Path, trained: tuple[Path, dict[str, Any]]) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(trained[0])
+    found = read_training_data(config_of(data))
+    seen: list[Example] = []
+    corpus = Corpus(config_of(data, tasks_share=0.5, longest=10**6), found)
+    examples = corpus.examples(tokenizer, 40, lambda example: (seen.append(example), example)[1])
+    others = [tokenizer.decode(one.ids) for one in examples if not any(one is example for example in seen)]
+    assert 8 < len(others) < 32
+    assert len(seen) + len(others) == 40
+    assert all(WEBSHOP.task_instruction in text for text in others)
 
 
 def test_demonstrations_are_never_of_the_same_trajectory(data: Path) -> None:
@@ -130,7 +169,7 @@ def test_demonstrations_are_never_of_the_same_trajectory(data: Path) -> None:
 
 def test_every_trajectory_comes_before_any_comes_again(data: Path) -> None:
     found = read_training_data(config_of(data))
-    config = config_of(data, tasks_share=0.0, top_k=0, recall_share=1.0, impossible_share=1.0)
+    config = config_of(data, top_k=0, recall_share=1.0, impossible_share=1.0)
     corpus, same, other = Corpus(config, found), Corpus(config, found), Corpus(replace(config, seed=1), found)
     first, second = ([str(chat) for chat in corpus.draw(len(found))] for _ in range(2))
     assert len(set(first)) == len(found)

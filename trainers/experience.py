@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,8 +21,10 @@ from typing import Any, Literal
 import numpy as np
 
 from dreamgym_env.domain import Domain, load_domain
+from dreamgym_env.hashed_encoder import unit
 from dreamgym_env.prompts import FAILURE, SUCCESS, answer, experience_messages, user_turn
 from dreamgym_env.replay_buffer import ReplayBuffer
+from dreamgym_env.task_generator import task_answer, task_messages
 from dreamgym_env.trajectories import read_trajectories
 from dreamgym_env.types import Message, StepContext, Trajectory, Transition
 
@@ -127,6 +129,7 @@ def conversation(
 
 _ENDS = tuple(f"<outcome>{how}</outcome>" for how in (SUCCESS, FAILURE))
 _OPEN_ACTIONS = ('Action: "search[', 'Action: "click[Next ')
+_LIKE_ONE_OF = 64  # tasks among which a variation is looked for: enough that some are about the same kind of thing
 
 
 class Corpus:
@@ -141,9 +144,17 @@ class Corpus:
             self.buffer.add(trajectories[: config.buffer_trajectories], held_out="skip")
         self.order: list[int] = []
 
-    def examples(self, tokenizer: Any, count: int) -> list[Example]:
-        """The next `count` conversations as token ids and weights, those that are too long left out."""
-        drawn = (self._weighted(encode_chat(tokenizer, chat), chat) for chat in self.draw(count))
+    def examples(
+        self, tokenizer: Any, count: int, exchange: Callable[[Example], Example] = lambda example: example
+    ) -> list[Example]:
+        """The next `count` conversations as token ids and weights, those that are too long left out.
+
+        `tasks_share` of them are M_task's. The others go through `exchange`, which may put other names for theirs; a
+        task's names cannot be looked up anywhere, and must go together.
+        """
+        tasks = sum(self.rng.random() < self.config.tasks_share for _ in range(count))
+        steps = (exchange(self._weighted(encode_chat(tokenizer, chat), chat)) for chat in self.draw(count - tasks))
+        drawn = [*steps, *(encode_chat(tokenizer, chat) for chat in self.task_chats(tasks))]
         return [example for example in drawn if len(example) <= self.config.longest]
 
     def _weighted(self, example: Example, chat: Sequence[Message]) -> Example:
@@ -159,7 +170,7 @@ class Corpus:
         return Example(example.ids, weights)
 
     def draw(self, count: int) -> list[list[Message]]:
-        """The next `count` conversations; every trajectory once before any comes again."""
+        """The next `count` trajectories as conversations; every one once before any comes again."""
         chosen = []
         for _ in range(count):
             if not self.order:
@@ -169,8 +180,7 @@ class Corpus:
             if possible and self.rng.random() >= self.config.impossible_share:
                 trajectory = replace(trajectory, transitions=possible)
             chosen.append(trajectory)
-        chats = self._chats(chosen)
-        return [self._task_chat() if self.rng.random() < self.config.tasks_share else chat for chat in chats]
+        return self._chats(chosen)
 
     def _chats(self, chosen: Sequence[Trajectory]) -> list[list[Message]]:
         config = self.config
@@ -192,13 +202,19 @@ class Corpus:
             chats.append(conversation(self.domain, trajectory, shown, recall, self.rng.random() < config.trace_share))
         return chats
 
-    def _task_chat(self) -> list[Message]:
-        """M_task's example: some tasks of the corpus, and another one as the variation."""
-        from dreamgym_env.task_generator import task_answer, task_messages
+    def task_chats(self, count: int) -> list[list[Message]]:
+        """M_task's examples (Eq. 6): three tasks of the corpus, and one like the last of them as its variation."""
+        return [self._task_chat() for _ in range(count)]
 
-        tasks = [self.rng.choice(self.trajectories).task for _ in range(4)]
-        messages = list(task_messages(self.domain, tasks[:-1]))
-        return [*messages, {"role": "assistant", "content": task_answer(tasks[-1].instruction)}]
+    def _task_chat(self) -> list[Message]:
+        shown = [self.rng.choice(self.trajectories).task for _ in range(3)]
+        others = [self.rng.choice(self.trajectories).task for _ in range(_LIKE_ONE_OF)]
+        texts = [task.instruction for task in (shown[-1], *others)]
+        vectors = self.buffer.encoder.encode(texts)
+        vectors = unit(vectors - vectors.mean(axis=0))  # the words that all tasks share say nothing
+        likeness = np.where([text == texts[0] for text in texts], -1.0, vectors @ vectors[0])
+        messages = list(task_messages(self.domain, shown))
+        return [*messages, {"role": "assistant", "content": task_answer(texts[int(likeness.argmax())])}]
 
 
 def permuted(example: Example, classes: Sequence[Sequence[int]], size: int, rng: random.Random) -> Example:
@@ -297,11 +313,12 @@ def main(config: ExperienceTrainingConfig) -> dict[str, Any]:
     fixed = format_words(tokenizer, sample, [one.task.instruction for one in trajectories])
     classes = name_classes(tokenizer, fixed) if config.permute_share else []
 
+    def exchange(example: Example) -> Example:
+        chosen = rng.random() < config.permute_share
+        return permuted(example, classes, len(tokenizer), rng) if chosen else example
+
     def supply(_: int) -> list[Example]:
-        examples = corpus.examples(tokenizer, 128)
-        return [
-            permuted(e, classes, len(tokenizer), rng) if rng.random() < config.permute_share else e for e in examples
-        ]
+        return corpus.examples(tokenizer, 128, exchange)
 
     trainer = Trainer(model, tokenizer, config.training)
     checkpoints = config.out / "checkpoints"
