@@ -78,6 +78,13 @@ def test_the_whole_demo_on_tiny_checkpoints(
     assert (tmp_path / "policy" / "model.safetensors").exists()
 
 
+def test_evaluations_in_between_leave_the_last_update_to_the_last_one(checkpoint: Path, tmp_path: Path) -> None:
+    demo.main(replace(tiny(checkpoint, tmp_path), minutes=5, curve_every=1, max_updates=3))
+    points = json.loads((tmp_path / "demo.json").read_text(encoding="utf-8"))["points"]
+    assert [point["update"] for point in points] == [0, 1, 2, 3]
+    assert [point["real"]["n"] for point in points] == [3, 2, 2, 3]
+
+
 def test_missing_assets_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "embedded_policy_path", lambda domain: tmp_path / domain / "policy")
     monkeypatch.setattr(demo, "embedded_model_path", lambda domain: tmp_path / domain / "experience_model")
@@ -101,10 +108,11 @@ def test_settings_reach_the_dream_as_they_are() -> None:
 
 def test_the_clock_keeps_time_for_the_last_evaluation() -> None:
     clock = Clock(minutes=8, started=time.monotonic() - 300, evaluation=60, update=20)
-    assert clock.room()  # 300 + 20 + 96 + 12 of 480
-    assert not replace(clock, update=120).room()
-    assert not replace(clock, evaluation=150).room()
-    assert not replace(clock, started=time.monotonic() - 390).room()
+    assert clock.room(0)  # 300 + 20 + 96 + 12 of 480
+    assert not clock.room(1)
+    assert not replace(clock, update=120).room(0)
+    assert not replace(clock, evaluation=150).room(0)
+    assert not replace(clock, started=time.monotonic() - 390).room(0)
 
 
 @pytest.mark.parametrize("name", ["minutes", "episodes", "curve_every", "max_updates"])

@@ -97,14 +97,15 @@ class Clock:
     evaluation: float = 0.0
     """The first evaluation; the last one takes longer, as the policy's episodes get longer."""
     update: float = 0.0
-    """The slowest update so far, an evaluation in between included."""
+    """The slowest update so far."""
 
     def elapsed(self) -> float:
         return time.monotonic() - self.started
 
-    def room(self) -> bool:
-        """Whether another update fits in before the last evaluation has to begin."""
-        return self.elapsed() + self.update + 1.6 * self.evaluation + SPARE_SECONDS < 60 * self.minutes
+    def room(self, evaluations: int) -> bool:
+        """Whether so many evaluations and another update fit in before the last evaluation has to begin."""
+        needed = self.update + (evaluations + 1.6) * self.evaluation + SPARE_SECONDS
+        return self.elapsed() + needed < 60 * self.minutes
 
 
 @dataclass(frozen=True)
@@ -210,18 +211,21 @@ def audited(config: DemoConfig, run: Run) -> tuple[str, dict[str, Any]]:
 
 
 def train(run: Run, config: DemoConfig, clock: Clock, views: Views) -> list[Point]:
-    """GRPO in the dream until the time is up; the evaluations in between."""
+    """GRPO in the dream until the time is up; the evaluations in between, none after the last update."""
     from .grpo import train_once
     from .logs import MetricsLog
 
     points: list[Point] = []
     with MetricsLog(run.folder) as log, views.training() as tell:
-        while run.update < config.max_updates and (run.update == 0 or clock.room()):
+        while run.update < config.max_updates:
+            due = run.update > 0 and run.update % config.curve_every == 0
+            if run.update > 0 and not clock.room(due):
+                break
+            if due:
+                points.append(evaluate(run, config.curve_episodes, config.dream_episodes).point)
             begun = time.monotonic()
             metrics = train_once(run, None)
             log.write(run.update, metrics)
-            if run.update % config.curve_every == 0:
-                points.append(evaluate(run, config.curve_episodes, config.dream_episodes).point)
             clock.update = max(clock.update, time.monotonic() - begun)
             tell(run.update, metrics, points[-1] if points else None, clock.elapsed())
     return points
@@ -257,7 +261,7 @@ def main(config: DemoConfig) -> None:
     views.stage("The trained policy on the same tasks")
     after = evaluate(run, config.episodes, config.dream_episodes)
     save_policy(config.out / "policy", run.model.model, run.model.tokenizer)
-    points = [before.point, *(point for point in points if point.update < run.update), after.point]
+    points = [before.point, *points, after.point]
     told = choose_episodes_to_tell(before.dreamed, after.dreamed, config.real_env)
     report = make_report(config, run, clock, points, (source, audit_rows(audit)), told)
     page = write(config, run, report, clock)
