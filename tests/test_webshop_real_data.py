@@ -10,12 +10,17 @@ import hashlib
 import json
 import random
 from collections import defaultdict
-from typing import Any
+from typing import Any, cast
 
+import gymnasium as gym
 import pytest
 from webshop_data import real_data
 
+import dreamgym_env  # noqa: F401
+from dreamgym_env.domains.webshop import WEBSHOP
 from dreamgym_env.domains.webshop_pages import read, render
+from dreamgym_env.trainers.collect import run_episode
+from dreamgym_env.types import Prediction, StepContext
 from dreamgym_env.wrappers.webshop.engine import Session
 from dreamgym_env.wrappers.webshop.env import WebShopEnv
 from dreamgym_env.wrappers.webshop.goals import Goal
@@ -96,3 +101,37 @@ def test_the_oracle_on_real_products(shop: Shop) -> None:
             *_, info = env.step(oracle.act(env))
         won.append(info["success"])
     assert sum(won) / len(won) > 0.9  # the rest cannot be won: fuzzy matching denies even the wanted product's options
+
+
+def outcomes_judged(rounds: int) -> tuple[int, list[str]]:
+    """How many purchases of four policies on synthetic goals were judged, and what the outcome rule said against the
+    truth."""
+    env = gym.make("Real-WebShop-v0", data_dir=real_data(), goals="synthetic", disable_env_checker=True)
+    world, rng = cast(Any, env.unwrapped), random.Random(3)
+    policies = {name: world.demonstrator(name, 1) for name in ("oracle", "careless-0.8", "slips-0.2", "hasty-0.3")}
+    purchases, refused = 0, []
+    for _ in range(rounds):
+        for name, policy in policies.items():
+            episode = run_episode(env, policy, name, "one", options={"task_id": rng.choice(world.task_ids)})
+            step = episode.transitions[-1]
+            if not step.terminated:
+                continue
+            asked = StepContext(episode.task, episode.transitions[:-1], step.state, step.action)
+            told = Prediction("", step.next_state, step.reward, True)
+            purchases += 1
+            if problem := WEBSHOP.contradiction(asked, told):
+                refused.append(f"{problem}: {episode.task.instruction}")
+    return purchases, refused
+
+
+def test_true_outcomes_are_not_refused() -> None:
+    purchases, refused = outcomes_judged(60)
+    assert purchases > 150
+    assert refused == []
+
+
+@pytest.mark.slow
+def test_true_outcomes_are_not_refused_in_many_purchases() -> None:
+    purchases, refused = outcomes_judged(600)
+    assert purchases > 2000
+    assert refused == []
