@@ -47,6 +47,7 @@ COMMANDS = {
     "sft": Command("make a policy from demonstrations", "sft", "SFTConfig", "run"),
     "grpo": Command("train a policy with GRPO, in a dream or for real", "grpo", "", "train"),
     "evaluate": Command("success of a policy, with its interval", "evaluate", "EvaluateConfig", "run"),
+    "plot": Command("learning curves of several runs, dreamed and real", "plot", "PlotConfig"),
     "publish": Command("make a bundled asset of a checkpoint, with its card", "publish", "PublishConfig"),
     "bench": Command("speed as ratios, from one run", "bench", "BenchConfig", prints=True),
 }
