@@ -95,11 +95,11 @@ def test_a_verdict_by_hand(chosen: dict[str, str], price: float, words: tuple[st
 
 def test_a_trace_by_hand() -> None:
     assert checks(WISH, CHAIR, {"tone": "tan"}) == (
-        "checks: chair chair yes; soft soft yes; tone red no; $24.99 under 30.00 yes; so failure", False,
+        "checks: chair chair yes; soft soft yes: yes; tone red no; $24.99 under 30.00 yes; so failure", False,
     )  # fmt: skip
     second = Record("B0", "t", ("chair", "blue", "soft"), 24.99, CHAIR.options, "")
     assert checks(WISH, second, {"tone": "red"}) == (
-        "checks: chair chair yes; soft blue no, soft soft yes; tone red yes; $24.99 under 30.00 yes; so success", True,
+        "checks: chair chair yes; soft blue no, soft soft yes: yes; tone red yes; $24.99 under 30.00 yes; so success", True,
     )  # fmt: skip
     assert WISH.text == "Find me soft chair with tone: red, and price lower than 30.00 dollars"
 

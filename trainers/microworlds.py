@@ -137,15 +137,13 @@ def checks(goal: Goal, record: Record, chosen: dict[str, str]) -> tuple[str, boo
     A word is held against each word of the record in turn: that two neighbours are equal is learned, that a word
     stands somewhere in a line hardly is (`docs/experience-model.md`).
     """
-    told, holds = [_compared(goal.kind, record.words[:1])], [goal.kind == record.words[0]]
-    told += [_compared(word, record.words[1:]) for word in goal.words]
-    holds += [word in record.words[1:] for word in goal.words]
-    for name, value in goal.options:
-        holds.append(chosen.get(name) == value)
-        told.append(f"{name} {value} {_yes(holds[-1])}")
-    holds.append(record.price <= goal.bound)
-    told.append(f"${record.price:.2f} under {goal.bound:.2f} {_yes(holds[-1])}")
-    return f"checks: {'; '.join(told)}; so {'success' if all(holds) else 'failure'}", all(holds)
+    said = [(f"{goal.kind} {record.words[0]}", goal.kind == record.words[0])]
+    said += [(f"{_compared(word, record.words[1:])}:", word in record.words[1:]) for word in goal.words]
+    said += [(f"{name} {value}", chosen.get(name) == value) for name, value in goal.options]
+    said.append((f"${record.price:.2f} under {goal.bound:.2f}", record.price <= goal.bound))
+    verdict = all(holds for _, holds in said)
+    text = "; ".join(f"{question} {_yes(holds)}" for question, holds in said)
+    return f"checks: {text}; so {'success' if verdict else 'failure'}", verdict
 
 
 def _compared(asked: str, words: Sequence[str]) -> str:
