@@ -98,9 +98,8 @@ def test_a_trace_by_hand() -> None:
         "checks: chair chair yes; soft soft yes: yes; tone red no; $24.99 under 30.00 yes; so failure", False,
     )  # fmt: skip
     second = Record("B0", "t", ("chair", "blue", "soft"), 24.99, CHAIR.options, "")
-    assert checks(WISH, second, {"tone": "red"}) == (
-        "checks: chair chair yes; soft blue no, soft soft yes: yes; tone red yes; $24.99 under 30.00 yes; so success", True,
-    )  # fmt: skip
+    told = "chair chair yes; soft blue no, soft soft yes: yes; tone red yes; $24.99 under 30.00 yes"
+    assert checks(WISH, second, {"tone": "red"}) == (f"checks: {told}; so success", True)
     assert WISH.text == "Find me soft chair with tone: red, and price lower than 30.00 dollars"
 
 
