@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,20 @@ import gymnasium as gym
 import numpy as np
 
 from dreamgym_env.domain import Action
+from dreamgym_env.replay_buffer import ReplayBuffer
 from dreamgym_env.spaces import Unicode
-from dreamgym_env.types import Prediction, Split, StepContext, Task, Trajectory, Transition
+from dreamgym_env.types import (
+    Completion,
+    Conversation,
+    Prediction,
+    Sampling,
+    Split,
+    StepContext,
+    Task,
+    Trajectory,
+    Transition,
+)
+from dreamgym_env.vector_env import DreamGymVectorEnv
 
 WORDS = ("sun", "moon", "star")
 INSTRUCTION = "Say words"
@@ -101,6 +115,40 @@ class GuessingEnv(gym.Env[str, str]):
 
 
 gym.register(id="Guess-v0", entry_point="guessing_world:GuessingEnv")
+
+
+class GuessingDream:
+    """An experience model's language model for the guessing world, as rules; the secret is "star"."""
+
+    def __init__(self) -> None:
+        self.tasks = 0
+
+    def complete(self, conversations: Sequence[Conversation], sampling: Sampling) -> list[Completion]:
+        answers = []
+        for conversation in conversations:
+            if "<task>" in conversation[0]["content"]:
+                self.tasks += 1
+                answers.append(Completion(f"<task>Find the word {self.tasks}</task>"))
+                continue
+            word = re.findall(r"say\[(\w+)\]", conversation[-1]["content"])[-1]
+            outcome = "success" if word == "star" else "continue"
+            answers.append(Completion(f"<state>Not {word}</state>\n<outcome>{outcome}</outcome>"))
+        return answers
+
+
+@contextmanager
+def dream_registered() -> Iterator[str]:
+    """The id of a dream of the guessing world, while it is registered."""
+
+    def make(num_envs: int = 1, **settings: Any) -> DreamGymVectorEnv:
+        buffer = ReplayBuffer("memory", domain="guessing_world:DOMAIN")
+        tasks = [make_task(number) for number in range(6)]
+        return DreamGymVectorEnv(num_envs, DOMAIN, GuessingDream(), buffer, tasks, **settings)
+
+    entry: Any = make
+    gym.register(id="GuessDream-v0", entry_point="dreamgym_env.env:DreamGymEnv", vector_entry_point=entry)
+    yield "GuessDream-v0"
+    del gym.registry["GuessDream-v0"]
 
 
 def make_tokenizer(template: str = TEMPLATE) -> Any:

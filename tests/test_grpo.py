@@ -16,11 +16,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import gymnasium as gym  # noqa: E402
-from guessing_world import DOMAIN, GuessingEnv, demonstrations, make_checkpoint, make_task  # noqa: E402
+from guessing_world import GuessingEnv, demonstrations, dream_registered, make_checkpoint, make_task  # noqa: E402
 
-from dreamgym_env.replay_buffer import ReplayBuffer  # noqa: E402
-from dreamgym_env.trainers import grpo, grpo_run  # noqa: E402
+from dreamgym_env.trainers import grpo, grpo_run, pools  # noqa: E402
 from dreamgym_env.trainers.agent import Rollout, Turn  # noqa: E402
 from dreamgym_env.trainers.batches import make_batch, pack_by_length, padding_share, response_logits  # noqa: E402
 from dreamgym_env.trainers.checkpoint import list_checkpoints  # noqa: E402
@@ -29,8 +27,6 @@ from dreamgym_env.trainers.logs import read_metrics  # noqa: E402
 from dreamgym_env.trainers.losses import token_logprobs  # noqa: E402
 from dreamgym_env.trainers.sft import SFTConfig, train  # noqa: E402
 from dreamgym_env.types import (  # noqa: E402
-    Completion,
-    Conversation,
     DataError,
     EndReason,
     Sampling,
@@ -38,7 +34,6 @@ from dreamgym_env.types import (  # noqa: E402
     Trajectory,
     Transition,
 )
-from dreamgym_env.vector_env import DreamGymVectorEnv  # noqa: E402
 
 DOCS = Path(__file__).parent.parent / "docs" / "grpo.md"
 
@@ -67,6 +62,12 @@ def config(policy: Path, tmp_path: Path) -> Callable[..., GRPOConfig]:
         return GRPOConfig(**{**values, **changes})
 
     return make
+
+
+@pytest.fixture
+def dream_id() -> Iterator[str]:
+    with dream_registered() as env_id:
+        yield env_id
 
 
 def episode(reason: EndReason, turns: Sequence[Turn] = (Turn((1,), (2,), (-1.0,)),), number: int = 0) -> Rollout:
@@ -269,38 +270,6 @@ def test_the_curriculum_bounds_generated_tasks_and_remembers(config: Any) -> Non
         grpo.train(settings)
 
 
-class GuessingDream:
-    """An experience model's language model for the guessing world, as rules; the secret is "star"."""
-
-    def __init__(self) -> None:
-        self.tasks = 0
-
-    def complete(self, conversations: Sequence[Conversation], sampling: Sampling) -> list[Completion]:
-        answers = []
-        for conversation in conversations:
-            if "<task>" in conversation[0]["content"]:
-                self.tasks += 1
-                answers.append(Completion(f"<task>Find the word {self.tasks}</task>"))
-                continue
-            word = re.findall(r"say\[(\w+)\]", conversation[-1]["content"])[-1]
-            outcome = "success" if word == "star" else "continue"
-            answers.append(Completion(f"<state>Not {word}</state>\n<outcome>{outcome}</outcome>"))
-        return answers
-
-
-@pytest.fixture
-def dream_id() -> Iterator[str]:
-    def make(num_envs: int = 1, **settings: Any) -> DreamGymVectorEnv:
-        buffer = ReplayBuffer("memory", domain="guessing_world:DOMAIN")
-        tasks = [make_task(number) for number in range(6)]
-        return DreamGymVectorEnv(num_envs, DOMAIN, GuessingDream(), buffer, tasks, **settings)
-
-    entry: Any = make
-    gym.register(id="GuessDream-v0", entry_point="dreamgym_env.env:DreamGymEnv", vector_entry_point=entry)
-    yield "GuessDream-v0"
-    del gym.registry["GuessDream-v0"]
-
-
 def test_training_in_a_dream_uses_no_real_step_and_grows_the_buffer(config: Any, dream_id: str) -> None:
     lines: list[dict[str, float]] = []
     settings = config(
@@ -330,6 +299,39 @@ def test_variations_are_proposed_dreamed_and_resumed(config: Any, dream_id: str,
     assert all(task["parent_id"] for task in state["proposed"])
     resumed = grpo_run.prepare(dataclasses.replace(settings, resume=True))
     assert [task.task_id for task in resumed.proposed] == [task["task_id"] for task in state["proposed"]]
+
+
+def test_a_budget_of_real_interactions_bounds_the_run(config: Any, tmp_path: Path) -> None:
+    lines: list[dict[str, float]] = []
+    settings = config(updates=100, real_budget=150, output=str(tmp_path / "straight"))
+    grpo.train(settings, lambda _, metrics: lines.append(metrics))
+    used = lines[-1]["real/train_steps"]
+    assert 150 - 8 * 2 < used <= 150  # a group is 8 episodes of at most 2 steps
+    assert len(lines) > 2
+    first = config(updates=1, real_budget=150, output=str(tmp_path / "halves"))
+    grpo.train(first)
+    grpo.train(dataclasses.replace(first, updates=100, resume=True))
+    rows = read_metrics(tmp_path / "halves" / "metrics.jsonl")
+    assert [row["real/train_steps"] for row in rows] == [metrics["real/train_steps"] for metrics in lines]
+    assert [row["train/loss"] for row in rows] == [metrics["train/loss"] for metrics in lines]
+
+
+def test_steps_beyond_the_budget_are_refused() -> None:
+    pool = pools.BudgetedPool(pools.SingleEnvPool([GuessingEnv(), GuessingEnv()]), 3)
+    tasks = [make_task(0), make_task(1)]
+    pool.reset([0, 1], tasks)
+    pool.step([0, 1], ["say[sun]", "say[sun]"])
+    with pytest.raises(pools.BudgetError, match="2 real interactions were asked for, 1 of the budget are left"):
+        pool.step([0, 1], ["say[sun]", "say[sun]"])
+    assert [env.unwrapped.steps for env in pool.pool.envs] == [1, 1]  # type: ignore[attr-defined]
+    assert pool.step([0], ["say[moon]"])[0][1] == 1.0
+
+
+def test_a_dream_has_no_budget(config: Any, dream_id: str) -> None:
+    lines: list[dict[str, float]] = []
+    settings = config(env_id=dream_id, updates=2, real_budget=0, settings=("top_k=0",))
+    grpo.train(settings, lambda _, metrics: lines.append(metrics))
+    assert len(lines) == 2
 
 
 def test_presets_hold_verl_agents_figures() -> None:

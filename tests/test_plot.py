@@ -13,7 +13,7 @@ from rich.console import Console
 from dreamgym_env.trainers import cli
 from dreamgym_env.trainers.grpo_config import PRESETS
 from dreamgym_env.trainers.logs import MetricsLog
-from dreamgym_env.trainers.plot import Mark, PlotConfig, main, means, panels, read_run, table
+from dreamgym_env.trainers.plot import Mark, PlotConfig, grouped, main, means, read_run, read_runs, table
 from dreamgym_env.types import DataError
 
 DREAM, REAL = "DreamGym-WebShop-v0", "Real-WebShop-v0"
@@ -40,24 +40,36 @@ def test_a_run_is_read_as_it_was_logged(tmp_path: Path) -> None:
     assert run.seed == 7
     assert run.real_steps == 400
     assert set(run.curves) == {DREAM, REAL}
-    assert run.curves[REAL][1] == Mark(4, 0.5, 0.4, 0.6, 50)
+    assert run.curves[REAL][1] == Mark(4, 0.5, 0.4, 0.6, 50, 400)
 
 
 def test_seeds_are_one_panel_and_other_settings_another(tmp_path: Path) -> None:
     folders = [write_run(tmp_path / f"dream-{seed}", {0: 0.3, 4: 0.4 + seed / 10}, seed=seed) for seed in (1, 0)]
     folders.append(write_run(tmp_path / "longer", {0: 0.3, 4: 0.6, 8: 0.9}, seed=2, updates=8))
     folders.append(write_run(tmp_path / "control", {0: 0.2}, (REAL,), env_id=REAL))
-    dreamed, control = panels([read_run(folder) for folder in folders])
+    dreamed, control = grouped([read_run(folder) for folder in folders])
     assert [run.seed for run in dreamed] == [0, 1, 2]
-    assert [run.folder.name for run in control] == ["control"]
-    assert means(dreamed, REAL) == [(0, pytest.approx(0.3)), (4, pytest.approx(0.5))]
+    assert [run.config["env_id"] for run in control] == [REAL]
+    first, second = means(dreamed, REAL)
+    assert (first.update, first.rate, first.n, first.real_steps) == (0, pytest.approx(0.3), 150, 0)
+    assert (second.update, second.rate, second.real_steps) == (4, pytest.approx(0.5), 400)
     assert means(control, DREAM) == []
+
+
+def test_a_name_joins_runs_and_envs_leave_some_out(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / str(seed), {0: 0.3}, seed=seed, policy=f"runs/{seed}/policy") for seed in (0, 1)]
+    assert len(grouped(read_runs(PlotConfig(tuple(map(str, folders)))))) == 2
+    (both,) = grouped(read_runs(PlotConfig(tuple(f"a=b={folder}" for folder in folders), envs=(REAL,))))
+    assert [run.name for run in both] == ["a=b", "a=b"]
+    assert [set(run.curves) for run in both] == [{REAL}, {REAL}]
+    with pytest.raises(DataError, match=r"in none of `envs` \['Other-v0'\]"):
+        read_runs(PlotConfig((str(folders[0]),), envs=("Other-v0",)))
 
 
 def test_picture_and_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folders = [write_run(tmp_path / f"run-{seed}", {0: 0.3, 4: 0.55}, seed=seed) for seed in (0, 1)]
     folders.append(write_run(tmp_path / "control", {0: 0.3, 4: 0.6}, (REAL,), env_id=REAL))
-    out = main(PlotConfig(tuple(folders), tmp_path / "new" / "curves.svg"))
+    out = main(PlotConfig(tuple(map(str, folders)), out=tmp_path / "new" / "curves.svg"))
     assert capsys.readouterr().out.count("trained in") == 2
     drawn = out.read_text(encoding="utf-8")
     assert drawn.count('id="axes_') == 2
@@ -66,7 +78,7 @@ def test_picture_and_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     shown = console.export_text()
     assert shown.count("55.0% [45.0, 65.0]") == 4  # two seeds, dream and real
     assert shown.count("60.0% [50.0, 70.0]") == 1
-    assert cli.main(["plot", "--runs", str(folders[0]), "--out", str(tmp_path / "one.png")]) == 0
+    assert cli.main(["plot", "--runs", str(folders[0]), "--x", "real-steps", "--out", str(tmp_path / "one.png")]) == 0
     assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
 
 

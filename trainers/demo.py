@@ -224,7 +224,7 @@ def train(run: Run, config: DemoConfig, clock: Clock, views: Views) -> list[Poin
             if due:
                 points.append(evaluate(run, config.curve_episodes, config.dream_episodes).point)
             begun = time.monotonic()
-            metrics = train_once(run, None)
+            metrics = train_once(run, None, config.tasks_per_update)
             log.write(run.update, metrics)
             clock.update = max(clock.update, time.monotonic() - begun)
             tell(run.update, metrics, points[-1] if points else None, clock.elapsed())

@@ -39,6 +39,8 @@ from .grpo_run import (
     Run,
     add_up,
     count_real_steps,
+    describe,
+    groups_to_play,
     grow_buffer,
     informative,
     play,
@@ -99,10 +101,10 @@ def train(config: GRPOConfig, on_log: OnLog | None = None, vary: VaryTasks | Non
             (run.folder / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n", encoding="utf-8")
         if config.eval_every and resumed is None:
             write(evaluate_all(run))
-        while run.update < config.updates:
-            metrics = train_once(run, vary)
+        while groups := groups_to_play(run):
+            metrics = train_once(run, vary, groups)
             write(metrics)
-            last = run.update == config.updates
+            last = groups_to_play(run) == 0
             if config.eval_every and (last or run.update % config.eval_every == 0):
                 write(evaluate_all(run))
             if main_process and (last or run.update % config.save_every == 0):
@@ -116,10 +118,10 @@ def train(config: GRPOConfig, on_log: OnLog | None = None, vary: VaryTasks | Non
     return run.folder / "policy"
 
 
-def train_once(run: Run, vary: VaryTasks | None) -> Metrics:
-    """One update: collect, score, learn."""
+def train_once(run: Run, vary: VaryTasks | None, count: int) -> Metrics:
+    """One update: collect `count` groups, score, learn."""
     config, started = run.config, time.perf_counter()
-    tasks = run.curriculum.sample(config.tasks_per_update)
+    tasks = run.curriculum.sample(count)
     sampling = Sampling(temperature=config.temperature, max_tokens=config.max_tokens)
     groups = play(run, run.pool, tasks, config.group_size, sampling, run.draw_seed(COLLECT))
     rollouts = [rollout for group in groups for rollout in group]
@@ -142,29 +144,6 @@ def train_once(run: Run, vary: VaryTasks | None) -> Metrics:
 def real_steps(run: Run) -> Metrics:
     """Real interactions so far."""
     return {f"real/{purpose}_steps": float(steps) for purpose, steps in run.real_steps.items()}
-
-
-def describe(run: Run, rollouts: Sequence[Rollout]) -> Metrics:
-    """The collected episodes in figures."""
-    evaluation = summarise(rollouts, run.config.env_id, run.pool.source)
-    lengths = [len(turn.response_ids) for rollout in rollouts for turn in rollout.turns]
-    tokens = [len(rollout.token_ids) for rollout in rollouts]
-    generated = sum(rollout.trajectory.task.origin == "generated" for rollout in rollouts)
-    reasons = {f"collect/end_{name}": float(count) for name, count in evaluation.end_reasons.items()}
-    return reasons | {
-        "collect/success": evaluation.success_rate,
-        "collect/steps": evaluation.mean_steps,
-        "collect/response_tokens": float(np.mean(lengths)) if lengths else 0.0,
-        "collect/response_tokens_max": float(max(lengths, default=0)),
-        "collect/cut_responses": float(evaluation.cut_responses),
-        "collect/context_overflows": float(evaluation.context_overflows),
-        "collect/invalid_actions": float(evaluation.invalid_actions),
-        "collect/impossible_actions": float(evaluation.impossible_actions),
-        "collect/actions": float(evaluation.steps),
-        "collect/episode_tokens": float(np.mean(tokens)),
-        "collect/per_step_ratio": sum(r.per_step_tokens for r in rollouts) / max(1, sum(tokens)),
-        "collect/generated_share": generated / len(rollouts),
-    }
 
 
 def score(config: GRPOConfig, groups: Sequence[Sequence[Rollout]]) -> tuple[list[Scored], Metrics]:

@@ -83,6 +83,10 @@ class GRPOConfig:
     grow_buffer: bool = False
     """Whether the dream's replay buffer takes in the dreams of groups with spread."""
 
+    real_budget: int | None = None
+    """Most interactions with a real `env_id` that training may use, >= 0: the last rounds shrink, and the run ends
+    where not one group is sure to fit. None for no bound; evaluations are not counted."""
+
     eval_every: int = 5
     """Updates between evaluations; also before the first and after the last; 0 for none at all."""
     eval_episodes: int = 128
@@ -121,6 +125,7 @@ class GRPOConfig:
         _check("clip_low", 0 <= self.clip_low < 1, "in [0, 1)", self)
         _check("dual_clip", self.dual_clip is None or self.dual_clip > 1, "> 1 or None", self)
         _check("variation_dreams", self.variation_dreams >= 2, ">= 2: one dream has no spread", self)
+        _check("real_budget", self.real_budget is None or self.real_budget >= 0, ">= 0 or None", self)
         _check("lam", 0 <= self.lam <= 1, "in [0, 1]", self)
 
     def rate(self, update: int) -> float:

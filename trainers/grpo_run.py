@@ -22,8 +22,9 @@ from dreamgym_env.types import Sampling, Task, Trajectory
 from .agent import Rollout
 from .audit import distrust
 from .checkpoint import find_checkpoint, load_optimizer, load_state, save_checkpoint
+from .evaluate import summarise
 from .grpo_config import GRPOConfig
-from .pools import EnvPool, VectorDreamPool, open_pool, read_settings
+from .pools import BudgetedPool, EnvPool, VectorDreamPool, open_pool, read_settings
 from .rollout import Collector, collect
 
 Metrics = dict[str, float]
@@ -81,6 +82,8 @@ def prepare(config: GRPOConfig) -> Run:
     run = Run(config, accelerator, model, network, reference, optimizer, *pools, curriculum)
     if found:
         restore(run, found)
+    if config.real_budget is not None and run.pool.source == "real":
+        run.pool = BudgetedPool(run.pool, config.real_budget - run.real_steps["train"])
     return run
 
 
@@ -163,6 +166,41 @@ def play(
     return [shares[index % count][index // count] for index in range(len(tasks))]
 
 
+def groups_to_play(run: Run) -> int:
+    """Groups of the next round: `tasks_per_update`, or fewer where `real_budget` would not last for all steps that more
+    could take; 0 where the run is at its end."""
+    config = run.config
+    if run.update >= config.updates:
+        return 0
+    if config.real_budget is None or run.pool.source != "real":
+        return config.tasks_per_update
+    left = config.real_budget - run.real_steps["train"]
+    return min(config.tasks_per_update, left // (config.group_size * run.pool.horizon))
+
+
+def describe(run: Run, rollouts: Sequence[Rollout]) -> Metrics:
+    """The collected episodes in figures."""
+    evaluation = summarise(rollouts, run.config.env_id, run.pool.source)
+    lengths = [len(turn.response_ids) for rollout in rollouts for turn in rollout.turns]
+    tokens = [len(rollout.token_ids) for rollout in rollouts]
+    generated = sum(rollout.trajectory.task.origin == "generated" for rollout in rollouts)
+    reasons = {f"collect/end_{name}": float(count) for name, count in evaluation.end_reasons.items()}
+    return reasons | {
+        "collect/success": evaluation.success_rate,
+        "collect/steps": evaluation.mean_steps,
+        "collect/response_tokens": float(np.mean(lengths)) if lengths else 0.0,
+        "collect/response_tokens_max": float(max(lengths, default=0)),
+        "collect/cut_responses": float(evaluation.cut_responses),
+        "collect/context_overflows": float(evaluation.context_overflows),
+        "collect/invalid_actions": float(evaluation.invalid_actions),
+        "collect/impossible_actions": float(evaluation.impossible_actions),
+        "collect/actions": float(evaluation.steps),
+        "collect/episode_tokens": float(np.mean(tokens)),
+        "collect/per_step_ratio": sum(r.per_step_tokens for r in rollouts) / max(1, sum(tokens)),
+        "collect/generated_share": generated / len(rollouts),
+    }
+
+
 def count_real_steps(run: Run, pool: EnvPool, purpose: str, steps: int) -> None:
     """Adds to the count of real interactions where the environment is real."""
     if pool.source == "real":
@@ -191,17 +229,25 @@ def informative(groups: Sequence[Sequence[Rollout]]) -> list[Trajectory]:
 
 @contextmanager
 def progress_bar(run: Run) -> Iterator[Callable[[Metrics], None]]:
-    """A progress bar that tells the latest success."""
+    """A progress bar over the updates, or over the budget of real interactions, that tells the latest success."""
     from rich.progress import Progress
 
     with Progress(disable=not run.accelerator.is_main_process, transient=True) as bar:
-        line = bar.add_task("GRPO", total=run.config.updates, completed=run.update)
+        total, done = _progress(run)
+        line = bar.add_task("GRPO", total=total, completed=done)
 
         def advance(metrics: Metrics) -> None:
             told = f"GRPO  success {metrics['collect/success']:.2f}  KL {metrics['train/kl']:.3f}"
-            bar.update(line, completed=run.update, description=told)
+            bar.update(line, completed=_progress(run)[1], description=told)
 
         yield advance
+
+
+def _progress(run: Run) -> tuple[int, int]:
+    """All there is to do and what is done: real interactions where a budget bounds the run, else updates."""
+    if run.config.real_budget is not None and run.pool.source == "real":
+        return run.config.real_budget, run.real_steps["train"]
+    return run.config.updates, run.update
 
 
 def _context(run: Run) -> int:

@@ -10,9 +10,13 @@ import gymnasium as gym
 import numpy as np
 
 from dreamgym_env.domain import Domain, load_domain
-from dreamgym_env.types import Source, Task
+from dreamgym_env.types import DreamGymError, Source, Task
 
 StepResult = tuple[str, float, bool, bool, dict[str, Any]]
+
+
+class BudgetError(DreamGymError):
+    """More real interactions were asked for than the budget has left."""
 
 
 class EnvPool(Protocol):
@@ -24,6 +28,8 @@ class EnvPool(Protocol):
     domain: Domain
     tasks: Sequence[Task]
     """The tasks that the environments offer."""
+    horizon: int
+    """Steps after which an episode is truncated."""
 
     def seed(self, seed: int) -> None:
         """Makes all that follows repeatable."""
@@ -52,6 +58,7 @@ class SingleEnvPool:
         first = envs[0].unwrapped
         self.tasks: Sequence[Task] = _tasks_of(first)
         self.domain = domain or _domain_of(first, self.tasks)
+        self.horizon: int = getattr(first, "horizon", self.domain.horizon)
         self.source: Source = _source_of(first)
         self._seeds = np.random.default_rng(0)
 
@@ -82,6 +89,7 @@ class VectorDreamPool:
         self.size: int = vector_env.num_envs
         self.tasks: Sequence[Task] = _tasks_of(vector_env)
         self.domain = _domain_of(vector_env, self.tasks)
+        self.horizon: int = vector_env.horizon
         self.source: Source = _source_of(vector_env)
         self.experience_model = vector_env.experience_model
 
@@ -99,6 +107,34 @@ class VectorDreamPool:
 
     def close(self) -> None:
         self.vector_env.close()
+
+
+class BudgetedPool:
+    """A pool of real environments that refuses every step beyond a budget.
+
+    Raises (in `step`):
+        BudgetError: more steps than are left were asked for; none of them is taken.
+    """
+
+    def __init__(self, pool: EnvPool, budget: int) -> None:
+        self.pool, self.left = pool, budget
+        self.size, self.source, self.domain = pool.size, pool.source, pool.domain
+        self.tasks, self.horizon = pool.tasks, pool.horizon
+
+    def seed(self, seed: int) -> None:
+        self.pool.seed(seed)
+
+    def reset(self, indices: Sequence[int], tasks: Sequence[Task]) -> list[tuple[str, dict[str, Any]]]:
+        return self.pool.reset(indices, tasks)
+
+    def step(self, indices: Sequence[int], actions: Sequence[str]) -> list[StepResult]:
+        if len(indices) > self.left:
+            raise BudgetError(f"{len(indices)} real interactions were asked for, {self.left} of the budget are left")
+        self.left -= len(indices)
+        return self.pool.step(indices, actions)
+
+    def close(self) -> None:
+        self.pool.close()
 
 
 def open_pool(env_id: str, size: int, **settings: Any) -> EnvPool:

@@ -1,0 +1,91 @@
+"""The two phases of sim-to-real in the guessing world: what each starts from, the budget, resuming, the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from guessing_world import demonstrations, dream_registered, make_checkpoint
+
+from dreamgym_env.trainers import sim_to_real
+from dreamgym_env.trainers.grpo_config import PRESETS, GRPOConfig
+from dreamgym_env.trainers.logs import read_metrics
+from dreamgym_env.trainers.sft import SFTConfig, train
+from dreamgym_env.trainers.sim_to_real import SimToRealConfig, main, phases
+
+REAL = "guessing_world:Guess-v0"
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimToRealConfig]:
+    base = make_checkpoint(tmp_path / "base")
+    policy = SFTConfig(
+        str(base), ("demonstrations",), str(tmp_path / "sft"), success_only=False, epochs=10, learning_rate=1e-2,
+        batch_tokens=1024, warmup_steps=5, bf16=False,
+    )  # fmt: skip
+    train(policy, demonstrations(96))
+    tiny = GRPOConfig(
+        tasks_per_update=4, max_tokens=12, context_tokens=256, learning_rate=3e-3, mini_batch=16, token_budget=1024,
+        kl_coef=0.0, device="cpu", tensorboard=False, save_every=1,
+    )  # fmt: skip
+    monkeypatch.setitem(PRESETS, "tiny", ("for tests", tiny))
+    with dream_registered() as dream_id:
+        yield SimToRealConfig(
+            preset="tiny", policy=str(tmp_path / "sft"), dream_env=dream_id, dream_settings=("top_k=0",), real_env=REAL,
+            real_settings=('secret="star"',), dream_updates=3, real_budget=60, real_tasks_per_update=2, eval_every=2,
+            eval_episodes=20, output=tmp_path / "out",
+        )  # fmt: skip
+
+
+def test_the_real_phase_starts_where_the_dream_ended_and_keeps_its_budget(config: SimToRealConfig) -> None:
+    report = main(config)
+    dreamed, real = (read_metrics(config.output / phase / "metrics.jsonl") for phase in ("dream", "real"))
+    assert dreamed[-1]["real/train_steps"] == 0
+    assert 60 - 8 * 2 < real[-1]["real/train_steps"] <= 60
+    assert report["real interactions used"] == real[-1]["real/train_steps"]
+    key = f"eval/{REAL}/success_rate"
+    told = report["real success"]
+    assert told["start"]["success"] == dreamed[0][key]
+    assert told["after the dream"]["success"] == real[0][key] == dreamed[-1][key]
+    assert told["after the real phase"]["success"] == real[-1][key]
+    assert told["after the dream"]["n"] == 20
+    assert json.loads((config.output / "sim_to_real.json").read_text("utf-8")) == report
+    before = (config.output / "real" / "policy" / "model.safetensors").read_bytes()
+    assert main(replace(config, resume=True))["real success"] == told  # nothing is left to do
+    assert (config.output / "real" / "policy" / "model.safetensors").read_bytes() == before
+
+
+def test_a_run_goes_on_in_the_phase_where_it_stopped(config: SimToRealConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = main(replace(config, output=config.output / "whole"))
+
+    def cut(settings: GRPOConfig) -> Path:
+        from dreamgym_env.trainers import grpo
+
+        return grpo.train(replace(settings, updates=min(settings.updates, 1 if "real" in settings.output else 3)))
+
+    halves = replace(config, output=config.output / "halves")
+    dream, real = phases(halves)
+    assert dream is not None
+    cut(dream)
+    cut(real)
+    resumed = main(replace(halves, resume=True))
+    assert resumed["real success"] == whole["real success"]
+    assert resumed["real interactions used"] == whole["real interactions used"]
+
+
+def test_without_a_dream_it_is_real_rl(config: SimToRealConfig) -> None:
+    report = main(replace(config, dream_updates=0))
+    assert set(report["real success"]) == {"start", "after the real phase"}
+    assert not (config.output / "dream").exists()
+    assert phases(replace(config, dream_updates=0))[1].policy == config.policy
+
+
+def test_bad_settings_are_named() -> None:
+    with pytest.raises(ValueError, match=r"`preset` must be one of \[.*\], got 'huge'"):
+        SimToRealConfig(preset="huge")
+    with pytest.raises(ValueError, match="`real_budget` must be >= 0, got -1"):
+        SimToRealConfig(real_budget=-1)
+    assert sim_to_real.phases(SimToRealConfig())[0] is not None

@@ -1,0 +1,123 @@
+"""`dreamgym sim-to-real`: GRPO in the dream, then GRPO for real under a hard budget of real interactions (Section 4.3).
+
+Both worlds speak the same state text, so the policy of the first phase is the start of the second. Each phase is a GRPO
+run of its own (`OUTPUT/dream`, `OUTPUT/real`), with checkpoints, metrics and evaluation in both worlds; `--resume` goes
+on wherever it stopped. Run: `python -m dreamgym_env.trainers.sim_to_real --real-budget 1400 --output runs/sim-to-real`;
+`dreamgym plot --runs OUTPUT/dream OUTPUT/real runs/real-only --x real-steps` shows success over real interactions.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .grpo_config import PRESETS, GRPOConfig
+
+
+@dataclass(frozen=True)
+class SimToRealConfig:
+    """Settings of `dreamgym sim-to-real`; what is not here is the preset's."""
+
+    preset: str = "small"
+    """The GRPO preset of both phases."""
+    policy: str = "embedded"
+    """Starting policy: "embedded", a checkpoint folder or a hub name."""
+    dream_env: str = "DreamGym-WebShop-v0"
+    dream_settings: tuple[str, ...] = ()
+    """Keywords of `gym.make` for the dream, as name=value."""
+    real_env: str = "Real-WebShop-v0"
+    real_settings: tuple[str, ...] = ()
+    """Keywords of `gym.make` for the real environment, as name=value."""
+    dream_updates: int = 12
+    """Rounds in the dream, >= 0; 0 starts for real at once, which is real-only RL."""
+    real_budget: int = 1400
+    """Interactions with the real environment that learning may use, >= 0; the second phase ends when they are spent."""
+    real_tasks_per_update: int = 8
+    """Groups of a real round, >= 1: smaller rounds than in the dream make more of few interactions."""
+    eval_every: int = 4
+    """Updates between evaluations, >= 1; also before the first and after the last of each phase."""
+    eval_episodes: int = 300
+    """Held-out episodes per evaluation and environment."""
+    output: Path = Path("runs/sim-to-real")
+    resume: bool = False
+    """Goes on where an earlier run in `output` stopped."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise ValueError(f"`preset` must be one of {sorted(PRESETS)}, got {self.preset!r}")
+        for name, least in (("dream_updates", 0), ("real_budget", 0), ("real_tasks_per_update", 1), ("eval_every", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"`{name}` must be >= {least}, got {getattr(self, name)}")
+
+
+def phases(config: SimToRealConfig) -> tuple[GRPOConfig | None, GRPOConfig]:
+    """The settings of the dream phase (None without one) and of the real one."""
+    shared = replace(
+        PRESETS[config.preset][1],
+        eval_every=config.eval_every,
+        eval_episodes=config.eval_episodes,
+        resume=config.resume,
+        seed=config.seed,
+    )
+    dream = replace(
+        shared,
+        policy=config.policy,
+        env_id=config.dream_env,
+        settings=config.dream_settings,
+        eval_envs=(config.real_env,),
+        eval_settings=config.real_settings,
+        updates=max(1, config.dream_updates),
+        output=str(config.output / "dream"),
+    )
+    real = replace(
+        shared,
+        policy=str(config.output / "dream" / "policy") if config.dream_updates else config.policy,
+        env_id=config.real_env,
+        settings=config.real_settings,
+        eval_envs=(config.dream_env,),
+        eval_settings=config.dream_settings,
+        updates=max(1, config.real_budget),  # a round takes at least one interaction: the budget ends the run
+        tasks_per_update=config.real_tasks_per_update,
+        real_budget=config.real_budget,
+        output=str(config.output / "real"),
+    )
+    return (dream if config.dream_updates else None), real
+
+
+def main(config: SimToRealConfig) -> dict[str, Any]:
+    """Both phases; success before, between and after, and what it cost, also in `OUTPUT/sim_to_real.json`."""
+    from .grpo import train
+
+    dream, real = phases(config)
+    if dream is not None and not (config.resume and (config.output / "dream" / "policy").exists()):
+        train(dream)
+    train(real)
+    report = {"config": json.loads(json.dumps(asdict(config), default=str)), **summary(config)}
+    (config.output / "sim_to_real.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return report
+
+
+def summary(config: SimToRealConfig) -> dict[str, Any]:
+    """Real success (rate, 95% interval, n) at the start, after the dream and after the real phase; steps used."""
+    from .plot import Mark, read_run
+
+    def told(mark: Mark) -> dict[str, float]:
+        return {"success": mark.rate, "low": mark.low, "high": mark.high, "n": mark.n}
+
+    real = read_run(config.output / "real")
+    marks = real.curves[config.real_env]
+    found = {"after the dream": told(marks[0]), "after the real phase": told(marks[-1])}
+    if config.dream_updates:
+        found = {"start": told(read_run(config.output / "dream").curves[config.real_env][0]), **found}
+    else:
+        found = {"start": told(marks[0]), "after the real phase": told(marks[-1])}
+    return {"real success": found, "real interactions used": real.real_steps}
+
+
+if __name__ == "__main__":
+    import tyro
+
+    print(json.dumps(main(tyro.cli(SimToRealConfig, description=__doc__)), indent=2))
