@@ -18,11 +18,12 @@ from typing import Any
 import gymnasium as gym
 
 from dreamgym_env.loading import embedded_policy_path
-from dreamgym_env.types import Sampling, Split, StepContext, Task, Trajectory, Transition
+from dreamgym_env.types import Sampling, Split, StepContext, Task, Trajectory
 
 from .evaluate import choose_episodes, wilson_interval
 from .pools import EnvPool, VectorDreamPool, open_pool, read_settings
 from .rollout import Collector, collect
+from .text_play import ScriptedAgent, play_texts
 
 
 @dataclass(frozen=True)
@@ -174,40 +175,7 @@ def roll(config: AuditConfig, policy: str, pool: EnvPool, tasks: Sequence[Task])
 def roll_reader(slip: float, pool: EnvPool, tasks: Sequence[Task], config: AuditConfig) -> list[Trajectory]:
     """The scripted agent of the real environment's `reader(slip, seed)`, in any pool."""
     script = gym.make(config.real_env, disable_env_checker=True).unwrapped.reader(slip, config.seed)  # type: ignore[attr-defined]
-    finished: list[Trajectory] = []
-    for start in range(0, len(tasks), pool.size):
-        batch = tasks[start : start + pool.size]
-        running = {
-            i: (state, info, list[Transition]()) for i, (state, info) in enumerate(pool.reset(range(len(batch)), batch))
-        }
-        while running:
-            actions = [
-                script.act(batch[i], s, info["available_actions"], past) for i, (s, info, past) in running.items()
-            ]
-            indices = list(running)
-            for index, action, result in zip(indices, actions, pool.step(indices, actions), strict=True):
-                state, _, past = running[index]
-                next_state, reward, terminated, truncated, info = result
-                if info["end_reason"] != "model_error":
-                    past.append(
-                        Transition(
-                            batch[index],
-                            len(past),
-                            state,
-                            action,
-                            next_state,
-                            reward,
-                            terminated,
-                            info.get("reasoning_trace", ""),
-                            pool.source,
-                            info["possible"],
-                        )
-                    )
-                running[index] = (next_state, info, past)
-                if terminated or truncated:
-                    finished.append(Trajectory(batch[index], tuple(past), info["end_reason"], f"reader-{slip}"))
-                    del running[index]
-    return finished
+    return [one.trajectory for one in play_texts(pool, tasks, ScriptedAgent(script), f"reader-{slip}")]
 
 
 def judge(policy: str, dreamed: Sequence[Trajectory], lived: Sequence[Trajectory], env: Any) -> PolicyAudit:

@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from dreamgym_env.loading import embedded_policy_path
 from dreamgym_env.types import Sampling, Split, Task
 
-from .agent import Rollout
-from .pools import open_pool, read_settings
+from .agent import Rollout, Turn
+from .collect import run_episode
+from .pools import EnvPool, SingleEnvPool, open_pool, read_settings
 from .rollout import Collector, Progress, collect
+from .text_play import ChatAgent, play_texts
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,9 @@ class EvaluateConfig:
     """What to evaluate, and where."""
 
     policy: str
-    """Checkpoint folder, hub name, or "embedded" (the bundled starting policy of the environment's domain)."""
+    """Checkpoint folder, hub name, "embedded" (the bundled starting policy of the environment's domain),
+    "openai:MODEL@URL" for any compatible endpoint, or "script:NAME" for a demonstrator of a real environment
+    (`script:oracle`, `script:random`, ...)."""
     env_id: str = "Real-WebShop-v0"
     """Gymnasium id, dream or real; `module:Id-v0` imports the module first."""
     split: Split = "held_out"
@@ -162,21 +169,63 @@ def evaluate(
     return summarise(rollouts, env_id, collector.pool.source), rollouts
 
 
-def run(config: EvaluateConfig) -> Evaluation:
-    """Loads what the config names, evaluates and writes the files asked for."""
+def played(config: EvaluateConfig, pool: EnvPool, tasks: Sequence[Task], progress: Progress | None) -> list[Rollout]:
+    """One episode of each task by the config's policy, of whatever kind it is."""
+    kind, _, name = config.policy.partition(":")
+    sampling = Sampling(temperature=config.temperature, max_tokens=config.max_tokens)
+    if kind == "script":
+        return play_script(name, pool, tasks, config.seed)
+    if kind == "openai":
+        from dreamgym_env.language_model import load_language_model
+
+        pool.seed(config.seed)
+        agent = ChatAgent(load_language_model(config.policy), pool.domain.agent_instruction, sampling)
+        return play_texts(pool, tasks, agent, name.partition("@")[0], progress)
     from dreamgym_env.language_model import TransformersModel
+
+    path = str(embedded_policy_path(pool.domain.name)) if config.policy == "embedded" else config.policy
+    model = TransformersModel.load(path, device=config.device)
+    collector = Collector(model, pool, sampling, config.context_tokens, Path(config.policy).name)
+    return evaluate(collector, config.env_id, tasks, config.seed, progress)[1]
+
+
+def play_script(name: str, pool: EnvPool, tasks: Sequence[Task], seed: int) -> list[Rollout]:
+    """Episodes of a demonstrator, which may look behind the observations of its (real) environment.
+
+    Raises:
+        ValueError: the environments have no demonstrators, or none of that name.
+    """
+    env = pool.envs[0] if isinstance(pool, SingleEnvPool) else None
+    if env is None or not hasattr(env.unwrapped, "demonstrator"):
+        raise ValueError(f"`policy` must be no script where there are no demonstrators, got 'script:{name}'")
+    policy, rollouts = env.unwrapped.demonstrator(name, seed), list[Rollout]()
+    for number, task in enumerate(tasks):
+        options = {"task": task, "task_id": task.task_id}
+        trajectory = run_episode(env, policy, name, f"{name}-{seed}-{number}", seed=seed + number, options=options)
+        turns = [
+            Turn((), (), valid=pool.domain.parse_action(step.state, step.action) is not None, possible=step.possible)
+            for step in trajectory.transitions
+        ]
+        rollouts.append(Rollout(trajectory, tuple(turns)))
+    return rollouts
+
+
+def run(config: EvaluateConfig) -> Evaluation:
+    """Loads what the config names, evaluates, shows and writes the files asked for."""
+    from rich.progress import Progress as Bar
 
     settings: dict[str, Any] = {"split": config.split, **read_settings(config.settings)}
     pool = open_pool(config.env_id, min(config.num_envs, config.episodes), **settings)
-    path = str(embedded_policy_path(pool.domain.name)) if config.policy == "embedded" else config.policy
-    model = TransformersModel.load(path, device=config.device)
-    sampling = Sampling(temperature=config.temperature, max_tokens=config.max_tokens)
-    collector = Collector(model, pool, sampling, config.context_tokens, Path(config.policy).name)
     tasks = choose_episodes(pool.tasks, config.episodes)
+    if any(task.split == "train" for task in tasks):
+        warnings.warn("these are training tasks: their success says little about others", stacklevel=2)
     try:
-        result, rollouts = evaluate(collector, config.env_id, tasks, config.seed)
+        with Bar(console=Console(stderr=True), transient=True) as bar:
+            line = bar.add_task("evaluating", total=len(tasks))
+            rollouts = played(config, pool, tasks, lambda done, _: bar.update(line, completed=done))
     finally:
         pool.close()
+    result = summarise(rollouts, config.env_id, pool.source)
     if config.output:
         record = {"config": asdict(config), **asdict(result)}
         Path(config.output).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

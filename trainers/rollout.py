@@ -160,7 +160,7 @@ def _advance(pool: EnvPool, chat: AgentChat, episode: _Episode, action: str, res
     possible = bool(info.get("possible", True))
     episode.turns[-1] = replace(episode.turns[-1], possible=possible)
     if terminated or truncated:
-        episode.end_reason = info.get("end_reason") or _end_reason(reward, terminated)
+        episode.end_reason = end_reason_of(result)
     if episode.end_reason == "model_error":
         return  # nothing happened that could be written down
     parsed = pool.domain.parse_action(episode.state, action)
@@ -183,10 +183,11 @@ def _advance(pool: EnvPool, chat: AgentChat, episode: _Episode, action: str, res
         episode.pending = chat.next_ids(state, episode.ids[-1] if episode.ids else None)
 
 
-def _end_reason(reward: float, terminated: bool) -> EndReason:
-    if not terminated:
-        return "time_limit"
-    return "success" if reward > 0 else "failure"
+def end_reason_of(result: StepResult) -> EndReason:
+    """Why a step ended its episode, also where the environment's `info` does not say."""
+    _, reward, terminated, _, info = result
+    said: EndReason | None = info.get("end_reason")
+    return said or ("time_limit" if not terminated else "success" if reward > 0 else "failure")
 
 
 def _rollout(episode: _Episode, policy: str, number: int) -> Rollout:
