@@ -119,7 +119,8 @@ class TimedPool:
 
     def __init__(self, inner: EnvPool) -> None:
         self.inner, self.seconds = inner, 0.0
-        self.size, self.source, self.domain, self.tasks = inner.size, inner.source, inner.domain, inner.tasks
+        self.size, self.source, self.domain = inner.size, inner.source, inner.domain
+        self.tasks, self.horizon = inner.tasks, inner.horizon
 
     def seed(self, seed: int) -> None:
         self.inner.seed(seed)

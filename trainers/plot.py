@@ -128,16 +128,14 @@ def means(runs: Sequence[Run], env_id: str) -> list[Mark]:
     for run in runs:
         for mark in run.curves.get(env_id, ()):
             marks[mark.update].append(mark)
-    return [
-        Mark(
-            update,
-            *(sum(getattr(mark, name) for mark in found) / len(found) for name in ("rate", "low", "high")),
-            n=sum(mark.n for mark in found),
-            real_steps=round(sum(mark.real_steps for mark in found) / len(found)),
-        )
-        for update, found in sorted(marks.items())
-        if len(found) == len(runs)
-    ]
+    return [_mean(found) for _, found in sorted(marks.items()) if len(found) == len(runs)]
+
+
+def _mean(marks: Sequence[Mark]) -> Mark:
+    rate, low, high, steps = (
+        sum(values) / len(marks) for values in zip(*((m.rate, m.low, m.high, m.real_steps) for m in marks), strict=True)
+    )
+    return Mark(marks[0].update, rate, low, high, sum(mark.n for mark in marks), round(steps))
 
 
 def draw(groups: Sequence[Sequence[Run]], x: str, out: Path) -> None:
