@@ -83,7 +83,8 @@ def test_what_is_not_possible_does_nothing() -> None:
         state, reward, *_, info = env.step(action)
         assert (state, reward, info["possible"]) == ("Nothing happens.", 0.0, False)
         assert info["available_actions"] == before
-    _, reward, terminated, truncated, info = env.step(f"  GO TO   {env.task.initial_state.split(' a ')[2][:-2]} ")
+    walk = next(action for action in before if action.startswith("go to"))
+    _, reward, terminated, truncated, info = env.step(f"  {walk.upper().replace(' ', '  ')} ")
     assert (reward, terminated, truncated, info["end_reason"]) == (0.0, False, True, "time_limit")
     assert info["possible"]
     assert info["available_actions"] == []
@@ -179,7 +180,13 @@ def test_pickled_in_mid_episode_and_closed() -> None:
 def test_in_parallel_processes_as_one_by_one() -> None:
     texts = {}
     for mode in ("sync", "async"):
-        envs = gym.make_vec("Real-ALFWorld-v0", num_envs=2, vectorization_mode=mode, data_dir=generated_games())
+        envs = gym.make_vec(
+            "Real-ALFWorld-v0",
+            num_envs=2,
+            vectorization_mode=mode,
+            vector_kwargs={"shared_memory": False} if mode == "async" else {},  # texts have no fixed size
+            data_dir=generated_games(),
+        )
         states, infos = envs.reset(seed=5)
         following, rewards, *_ = envs.step(("look", "inventory"))
         texts[mode] = (list(states), [task.task_id for task in infos["task"]], list(following), list(rewards))

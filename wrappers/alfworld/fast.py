@@ -19,13 +19,16 @@ from typing import Any
 
 import fast_downward
 from alfworld.agents.utils.misc import Demangler
-from textworld.core import EnvInfos, GameState
+from textworld.core import EnvInfos, Environment, GameState
 from textworld.envs import PddlEnv
 from textworld.envs.pddl import logic as pddl_logic
 from textworld.envs.pddl import textgen
 from textworld.logic import Placeholder, Proposition, Type, Variable
 
 from .grammar import PARSING, Context, FastLogic, query, symbols
+
+_FREE: list[Any] = []
+"""Copies of Fast Downward's library that nobody uses; unloading one makes a later load crash."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,8 @@ class FastPddlEnv(PddlEnv):  # type: ignore[misc]
     """
 
     def __init__(self, infos: EnvInfos | None = None) -> None:
-        super().__init__(infos)
+        Environment.__init__(self, infos)  # not PddlEnv's, which loads another copy of the library each time
+        self.downward_lib = _FREE.pop() if _FREE else fast_downward.load_lib()
         self._begun = False
 
     def load(self, filename_or_data: str | Mapping[str, Any]) -> None:
@@ -172,9 +176,9 @@ class FastPddlEnv(PddlEnv):  # type: ignore[misc]
         return self.state, self.state["score"], self.state["done"]
 
     def close(self) -> None:
-        """Unloads this environment's own copy of the planner's library; it cannot be used afterwards."""
+        """Hands on this environment's own copy of the planner's library; it cannot be used afterwards."""
         if self.downward_lib is not None:
-            fast_downward.close_lib(self.downward_lib)
+            _FREE.append(self.downward_lib)
             self.downward_lib = None
 
     def _gather_infos(self) -> None:
