@@ -29,11 +29,11 @@ class SlippingOracle:
         """The next action, as text."""
         if self.rng.random() >= self.slip:
             return self.oracle.act(env)
-        unwrapped = env.unwrapped
+        offered: list[str] = env.unwrapped.engine.admissible
         if self.rng.random() < 1 / 6:
-            return impossible(unwrapped.task, unwrapped.engine.admissible, self.rng)
-        here = [action for action in unwrapped.engine.admissible if not action.startswith("go to ")]
-        return self.rng.choice(here if self.rng.random() < 0.5 else unwrapped.engine.admissible)
+            return impossible(env.unwrapped.task, offered, self.rng)
+        here = [action for action in offered if not action.startswith("go to ")]
+        return self.rng.choice(here if self.rng.random() < 0.5 else offered)
 
 
 class Searcher:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,8 +14,10 @@ from dreamgym_env.spaces import Unicode
 from dreamgym_env.types import EndReason, Task, Transition
 
 try:
+    from alfworld.info import __version__ as ALFWORLD_VERSION
+
     from .engine import Engine, split_intro
-    from .generate import ALFWORLD_VERSION, cache_folder, generate
+    from .generate import cache_folder, generate
 except ImportError as error:
     raise ImportError(
         f"Real-ALFWorld-v0 needs ALFWorld: pip install 'dreamgym-env[alfworld]' ({error})", name=error.name
@@ -159,7 +162,7 @@ class AlfworldEnv(gym.Env[str, str]):
         if self._engine is None:
             self._engine = Engine()
         self.state, instruction = split_intro(self._engine.begin(self.game.path))
-        assert (self.state, instruction) == (self.task.initial_state, self.task.instruction), self.game.path
+        self.task = replace(self.task, initial_state=self.state, instruction=instruction)  # as read from the file
         info, _, _ = self._described(possible=True)
         return self.state, info
 

@@ -80,7 +80,8 @@ class FastState(pddl_logic.PddlState):  # type: ignore[misc]
     """A game's facts, begun from a kept translation."""
 
     def __init__(self, downward_lib: Any, translation: Translation, logic: FastLogic) -> None:
-        self._facts, self._vars_by_type = defaultdict(set), defaultdict(set)
+        self._facts: dict[Any, set[Proposition]] = defaultdict(set)
+        self._vars_by_type: dict[str, set[Variable]] = defaultdict(set)
         self._vars_by_name: dict[str, Variable] = {}
         self._var_counts: Counter[str] = Counter()
         self._logic, self.downward_lib, self.translation = logic, downward_lib, translation

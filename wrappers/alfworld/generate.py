@@ -174,7 +174,8 @@ def main(config: GenerateConfig) -> dict[str, Any]:
     """Writes the games and returns how many each split has."""
     for split, count in config.counts.items():
         generate(config.out, split, count, config.seed)
-    return {"out": str(config.out), "alfworld": ALFWORLD_VERSION, **config.counts}
+    counts = {str(split): count for split, count in config.counts.items()}
+    return {"out": str(config.out), "alfworld": ALFWORLD_VERSION, **counts}
 
 
 if __name__ == "__main__":
