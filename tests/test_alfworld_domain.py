@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 from alfworld_games import make_env, official_data, play
+from dreamed_shop import asked_actions
 
 from dreamgym_env.domain import Domain, load_domain
 from dreamgym_env.domains.alfworld import ALFWORLD
 from dreamgym_env.domains.alfworld_goals import Goal, met, read_goal
 from dreamgym_env.domains.alfworld_room import HELP, NOTHING, Room
 from dreamgym_env.domains.alfworld_things import ABLE, ACCEPTS, listed_things, read_list
-from dreamgym_env.types import Prediction, StepContext, Task, Transition
+from dreamgym_env.env import DreamGymEnv
+from dreamgym_env.prompts import answer
+from dreamgym_env.types import Completion, Conversation, Prediction, Sampling, StepContext, Task, Transition
 
 START = (
     "You are in the middle of a room. Looking quickly around you, you see a countertop 1, a fridge 1, a microwave 1,"
@@ -83,6 +86,47 @@ def test_official_games_stand_things_together_that_only_look_tells() -> None:
     assert counts["actions"] >= 0.6 * counts["steps"]
     assert counts["believed"] >= 0.95 * counts["steps"]
     env.close()
+
+
+class RoomModel:
+    """A language model that knows: it replays the actions of its conversation in the real room."""
+
+    def __init__(self, env: Any) -> None:
+        self.env, self.calls = env, 0
+        self.ids = {env.task_of(task_id).instruction: task_id for task_id in env.task_ids}
+
+    def complete(self, conversations: Sequence[Conversation], sampling: Sampling) -> list[Completion]:
+        self.calls += len(conversations)
+        return [Completion(self.reply(conversation)) for conversation in conversations]
+
+    def reply(self, conversation: Conversation) -> str:
+        instruction, actions = asked_actions(conversation)
+        state, _ = self.env.reset(options={"task_id": self.ids[instruction]})
+        reward, terminated = 0.0, False
+        for action in actions:
+            state, reward, terminated, _, _ = self.env.step(action)
+        return answer("", state, reward, terminated)
+
+
+def test_a_dream_that_knows_is_the_real_room() -> None:
+    env, behind = make_env(), make_env()
+    model = RoomModel(behind)
+    tasks = [env.task_of(task_id) for task_id in env.task_ids][:4]
+    dream = DreamGymEnv(domain="alfworld", experience_model=model, replay_buffer=None, tasks=tasks)
+    policy, steps = env.demonstrator("slips-0.4", seed=3), 0
+    for task in tasks:
+        told = [env.reset(options={"task": task}), dream.reset(options={"task": task})]
+        while told[0][-1]["end_reason"] is None:
+            action = policy.act(env)
+            told = [env.step(action), dream.step(action)]
+            steps += 1
+            assert told[0][:-1] == told[1][:-1], action
+            for key in ("available_actions", "possible", "success", "end_reason"):
+                assert told[0][-1][key] == told[1][-1][key], (action, key)
+    assert dream.experience_model.counts["contradictions"] == 0
+    assert model.calls < steps
+    env.close()
+    behind.close()
 
 
 def test_tables_are_those_of_alfworld() -> None:
