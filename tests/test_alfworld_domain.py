@@ -78,9 +78,10 @@ def test_texts_alone_tell_what_the_engine_does(name: str) -> None:
 
 def test_official_games_stand_things_together_that_only_look_tells() -> None:
     """Four in five steps agree; where not, a neighbour receptacle was not told of (`docs/alfworld.md`)."""
+    folder = official_data()
     from dreamgym_env.wrappers.alfworld.env import AlfworldEnv
 
-    env = AlfworldEnv(data_dir=official_data())
+    env = AlfworldEnv(data_dir=folder)
     counts = agreement(env, env.demonstrator("slips-0.5", seed=0), 4)
     assert counts["rightly known"] == counts["known"] > 0
     assert counts["actions"] >= 0.6 * counts["steps"]

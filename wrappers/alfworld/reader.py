@@ -73,7 +73,12 @@ class AlfworldReader:
         return _reach(room, place, f"take {thing} from {place}")
 
     def _light(self, goal: Goal, room: Room) -> str:
-        lamps = [(place, one) for place, things in room.contents.items() for one in things if kind_of(one) == goal.lamp]
+        lamps = [
+            (place, one)
+            for place, things in room.contents.items()
+            for one in sorted(things)
+            if kind_of(one) == goal.lamp
+        ]
         if not lamps:
             return self._search(room, goal.lamp)
         self.thought = f"the {lamps[0][1]} is at the {lamps[0][0]}"
