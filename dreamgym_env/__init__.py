@@ -68,4 +68,5 @@ _register(
     "dreamgym_env.vector_env:DreamGymVectorEnv",
     domain="webshop",
 )
+_register("Real-ALFWorld-v0", "dreamgym_env.wrappers.alfworld.env:AlfworldEnv", None)
 _register("Real-WebShop-v0", "dreamgym_env.wrappers.webshop.env:WebShopEnv", None)

@@ -51,8 +51,8 @@ class Domain(Protocol):
         """The action in canonical spelling, or None when the grammar does not know it. It may still be impossible."""
         ...
 
-    def is_possible(self, state: str, action: Action) -> bool:
-        """Whether this state offers this action. What is impossible never reaches the experience model."""
+    def is_possible(self, context: StepContext, action: Action) -> bool:
+        """Whether the action can be done now. What is impossible never reaches the experience model."""
         ...
 
     def impossible_response(self, state: str, action: str) -> str:
@@ -81,7 +81,10 @@ class Domain(Protocol):
         ...
 
 
-DOMAINS = {"webshop": "dreamgym_env.domains.webshop:WEBSHOP"}
+DOMAINS = {
+    "alfworld": "dreamgym_env.domains.alfworld:ALFWORLD",
+    "webshop": "dreamgym_env.domains.webshop:WEBSHOP",
+}
 """Name to `module:attribute` of every bundled domain."""
 
 

@@ -62,13 +62,13 @@ def step_all(model: ExperienceModel, dreams: Sequence[Dream], actions: Sequence[
 
 
 def _ruled_out(model: ExperienceModel, context: StepContext) -> bool:
-    return model.config.use_rules and not is_possible(model.domain, context.state, context.action)
+    return model.config.use_rules and not is_possible(model.domain, context)
 
 
-def is_possible(domain: Domain, state: str, action: str) -> bool:
-    """Whether the grammar knows the action and the state offers it."""
-    parsed = domain.parse_action(state, action)
-    return parsed is not None and domain.is_possible(state, parsed)
+def is_possible(domain: Domain, context: StepContext) -> bool:
+    """Whether the grammar knows the action and it can be done now."""
+    parsed = domain.parse_action(context.state, context.action)
+    return parsed is not None and domain.is_possible(context, parsed)
 
 
 def _advance(
@@ -78,7 +78,7 @@ def _advance(
     if isinstance(result, ParseError):
         dream.end_reason = "model_error"
         return context.state, 0.0, False, True, describe(domain, dream, None, error=result.reason)
-    possible = result is not None and is_possible(domain, context.state, context.action)
+    possible = result is not None and is_possible(domain, context)
     if result is None:
         result = Prediction("", domain.impossible_response(context.state, context.action), 0.0, False)
     transition = Transition(

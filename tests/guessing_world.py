@@ -55,7 +55,7 @@ class GuessingDomain:
         match = re.fullmatch(r"(say|shout)\[(\w+)\]", action.strip())
         return Action(match[1], match[2], action.strip()) if match else None
 
-    def is_possible(self, state: str, action: Action) -> bool:
+    def is_possible(self, context: StepContext, action: Action) -> bool:
         return action.name == "say"
 
     def impossible_response(self, state: str, action: str) -> str:
@@ -100,7 +100,7 @@ class GuessingEnv(gym.Env[str, str]):
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         self.steps += 1
         parsed = DOMAIN.parse_action(self.state, action)
-        possible = parsed is not None and DOMAIN.is_possible(self.state, parsed)
+        possible = parsed is not None and DOMAIN.is_possible(StepContext(self.task, (), self.state, action), parsed)
         word = parsed.argument if parsed and possible else ""
         if word and word == self.break_word:
             return self.state, 0.0, False, True, self._info(possible, "model_error")

@@ -25,6 +25,8 @@ HEAVY = {
     "datasets",
     "spacy",
     "stable_baselines3",
+    "alfworld",
+    "textworld",
 }
 SOURCES = sorted(path for wing in WINGS for path in (ROOT / wing).rglob("*.py"))
 
@@ -131,6 +133,7 @@ def test_import_loads_nothing_heavy_and_registers() -> None:
     assert (heavy, wings) == ("[]", "[]")
     assert "'DreamGym-WebShop-v0'" in ids
     assert "'Real-WebShop-v0'" in ids
+    assert "'Real-ALFWorld-v0'" in ids
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_of)

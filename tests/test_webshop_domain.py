@@ -152,10 +152,10 @@ def test_broken_pages_say_what_is_wrong_and_offer_only_the_search(state: str, re
     for action in ("click[Buy Now]", "click[red]"):
         parsed = WEBSHOP.parse_action(state, action)
         assert parsed is not None
-        assert not WEBSHOP.is_possible(state, parsed)
+        assert not WEBSHOP.is_possible(StepContext(TASK, (), state, ""), parsed)
     search = WEBSHOP.parse_action(state, "search[rug]")
     assert search is not None
-    assert WEBSHOP.is_possible(state, search)
+    assert WEBSHOP.is_possible(StepContext(TASK, (), state, ""), search)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_what_a_page_offers_is_possible_and_nothing_else(page: Page, offered: li
         parsed = WEBSHOP.parse_action(state, action)
         assert parsed is not None
         search_works = parsed.name == "search" and page != DonePage()
-        assert WEBSHOP.is_possible(state, parsed) == (action in offered or search_works)
+        assert WEBSHOP.is_possible(StepContext(TASK, (), state, ""), parsed) == (action in offered or search_works)
     assert WEBSHOP.impossible_response(state, "click[x]") == state
 
 

@@ -16,7 +16,7 @@ from webshop_data import RUG, write_shop
 
 from dreamgym_env.domains.webshop import WEBSHOP
 from dreamgym_env.domains.webshop_pages import DONE_STATE, SEARCH_STATE, read, render
-from dreamgym_env.types import Task
+from dreamgym_env.types import StepContext, Task
 from dreamgym_env.wrappers.webshop.env import WebShopEnv
 
 
@@ -186,7 +186,7 @@ def test_dream_and_real_shop_agree_on_what_is_possible() -> None:
             action = rng.choice(odd) if rng.random() < 0.3 else rng.choice(offered)
             assert offered == WEBSHOP.available_actions(state, ())
             parsed = WEBSHOP.parse_action(state, action)
-            expected = parsed is not None and WEBSHOP.is_possible(state, parsed)
+            expected = parsed is not None and WEBSHOP.is_possible(StepContext(info["task"], (), state, action), parsed)
             following, _, terminated, truncated, info = env.step(action)
             assert info["possible"] == expected, action
             assert expected or following == WEBSHOP.impossible_response(state, action)

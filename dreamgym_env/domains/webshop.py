@@ -130,8 +130,8 @@ class WebShopDomain:
             argument = shown.get(argument.lower(), argument)
         return Action(name, argument, f"{name}[{argument}]")
 
-    def is_possible(self, state: str, action: Action) -> bool:
-        page = page_of(state)
+    def is_possible(self, context: StepContext, action: Action) -> bool:
+        page = page_of(context.state)
         if isinstance(page, DonePage):
             return False
         return action.name == "search" or action.argument in clickables(page)
@@ -185,7 +185,7 @@ class WebShopDomain:
 
     def known(self, context: StepContext) -> Prediction | None:
         action = self.parse_action(context.state, context.action)
-        if action is None or not self.is_possible(context.state, action) or action.argument == BUY:
+        if action is None or not self.is_possible(context, action) or action.argument == BUY:
             return None
         current = page_of(context.state)
         if action.name == "click" and (page := _followed(context, action, current)):
@@ -208,7 +208,7 @@ class WebShopDomain:
 
     def contradiction(self, context: StepContext, prediction: Prediction) -> str | None:
         action = self.parse_action(context.state, context.action)
-        if action is None or not self.is_possible(context.state, action):
+        if action is None or not self.is_possible(context, action):
             changed = prediction.terminated or prediction.next_state != context.state
             return "the action is impossible here, so the page must stay" if changed else None
         try:

@@ -28,7 +28,7 @@ class WebShopReferee:
         does not have (a dream may invent; it is told apart because replays then differ).
         """
         action = WEBSHOP.parse_action(context.state, context.action)
-        if action is None or not WEBSHOP.is_possible(context.state, action):
+        if action is None or not WEBSHOP.is_possible(context, action):
             changed = transition.terminated or transition.next_state != context.state
             return ["impossible_accepted"] if changed else []
         told = Prediction("", transition.next_state, transition.reward, transition.terminated)

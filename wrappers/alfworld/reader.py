@@ -1,0 +1,124 @@
+"""A scripted agent that reads states and instruction only, so that it can act in a dream as well as for real."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from dreamgym_env.domains.alfworld_goals import Goal, read_goal
+from dreamgym_env.domains.alfworld_room import Room
+from dreamgym_env.domains.alfworld_things import LAMPS, MACHINES, kind_of, takes
+from dreamgym_env.types import Task, Transition
+
+LAMP_STANDS = ("sidetable", "desk", "dresser", "shelf", "coffeetable", "diningtable")
+"""Where lamps are looked for first."""
+
+
+class AlfworldReader:
+    """Goes to where the thing may be, opens, looks, takes it, cleans, heats or cools it, and brings it to its place.
+
+    It remembers what the episode has shown. With probability `slip` it does anything else instead, one time in six
+    something impossible; `slip=1` is the random agent. `thought` is what it thought before its last action.
+    """
+
+    def __init__(self, slip: float, seed: int) -> None:
+        self.slip, self.rng, self.thought = slip, random.Random(seed), ""
+
+    def act(self, task: Task, state: str, available: Sequence[str], history: Sequence[Transition]) -> str:
+        """The next action, as text."""
+        self.thought = ""
+        goal = read_goal(task.instruction)
+        if available and (goal is None or self.rng.random() < self.slip):
+            return self.wander(task, available)
+        if goal is None:
+            return "look"
+        return self._pursue(goal, Room.after(state, history))
+
+    def wander(self, task: Task, available: Sequence[str]) -> str:
+        """Anything that can be done, moving about no more than half of the time, or something impossible."""
+        if self.rng.random() < 1 / 6:
+            return impossible(task, available, self.rng)
+        here = [action for action in available if not action.startswith("go to ")]
+        return self.rng.choice(here if here and self.rng.random() < 0.5 else list(available))
+
+    def _pursue(self, goal: Goal, room: Room) -> str:
+        if room.held is not None and kind_of(room.held) != goal.thing:
+            self.thought = f"the {room.held} is not wanted"
+            return self._bring(room, room.held, [place for place in room.places if takes(place, str(room.held))])
+        targets = [place for place in room.places if kind_of(place) == goal.target]
+        targets = sorted(targets, key=lambda place: -sum(kind_of(one) == goal.thing for one in room.content(place)))
+        if room.held is None:
+            return self._fetch(goal, room, targets[:1] if goal.count > 1 else [])
+        if goal.lamp:
+            return self._light(goal, room)
+        if goal.change and (goal.change, room.held) not in room.marks:
+            machines = [place for place in room.places if kind_of(place) == MACHINES[goal.change]]
+            self.thought = f"{goal.change} the {room.held} first"
+            return _at(room, machines[0], f"{goal.change} {room.held} with {machines[0]}") if machines else "look"
+        self.thought = f"bring the {room.held} to a {goal.target}"
+        return self._bring(room, room.held, targets)
+
+    def _fetch(self, goal: Goal, room: Room, done: Sequence[str]) -> str:
+        """Takes a wanted thing that was seen, one that is ready first, or looks for one."""
+        spots = [
+            (place, thing) for place, things in room.contents.items() for thing in sorted(things) if place not in done
+        ]
+        wanted = [(place, thing) for place, thing in spots if kind_of(thing) == goal.thing]
+        if not wanted:
+            return self._search(room, goal.thing)
+        place, thing = min(
+            wanted, key=lambda spot: ((goal.change, spot[1]) not in room.marks, spot[0] not in room.near)
+        )
+        self.thought = f"the {thing} is at the {place}"
+        return _reach(room, place, f"take {thing} from {place}")
+
+    def _light(self, goal: Goal, room: Room) -> str:
+        lamps = [
+            (place, one)
+            for place, things in room.contents.items()
+            for one in sorted(things)
+            if kind_of(one) == goal.lamp
+        ]
+        if not lamps:
+            return self._search(room, goal.lamp)
+        self.thought = f"the {lamps[0][1]} is at the {lamps[0][0]}"
+        return _at(room, lamps[0][0], f"use {lamps[0][1]}")
+
+    def _search(self, room: Room, kind: str) -> str:
+        """The next place that was not looked into, likely ones first."""
+        self.thought = f"look for a {kind}"
+        for place in room.near:
+            if room.doors.get(place) is False and place not in room.seen:
+                return f"open {place}"
+        fresh = [place for place in room.places if place not in room.seen and place not in room.near]
+        lamp = kind in LAMPS
+        likely = [place for place in fresh if (kind_of(place) in LAMP_STANDS if lamp else takes(place, kind))]
+        choice = likely or fresh or [place for place in room.places if place not in room.near]
+        return f"go to {self.rng.choice(choice)}" if choice else "look"
+
+    def _bring(self, room: Room, thing: str, targets: Sequence[str]) -> str:
+        near = [place for place in targets if place in room.near]
+        best = (near or list(targets) or [""])[0]
+        return _reach(room, best, f"move {thing} to {best}") if best else "look"
+
+
+def impossible(task: Task, available: Sequence[str], rng: random.Random) -> str:
+    """An action that may well not be possible: with a thing from elsewhere, or where one already is."""
+    goal = read_goal(task.instruction)
+    thing = f"{goal.thing if goal else 'apple'} {rng.randint(1, 3)}"
+    place = f"{(goal.target if goal else '') or 'drawer'} {rng.randint(1, 3)}"
+    forms = ["take {t} from {p}", "move {t} to {p}", "open {p}", "close {p}", "heat {t} with microwave 1", "use {t}"]
+    forms += ["go to {p}", "clean {t} with sinkbasin 1", "examine {t}", "cool {t} with fridge 1", "put the {t} away"]
+    drawn = [form.format(t=thing, p=place) for form in rng.sample(forms, len(forms))]
+    return next(action for action in drawn if action not in available)
+
+
+def _reach(room: Room, place: str, action: str) -> str:
+    """The action, after going there and opening what is shut."""
+    if place in room.near and room.doors.get(place) is False:
+        return f"open {place}"
+    return _at(room, place, action)
+
+
+def _at(room: Room, place: str, action: str) -> str:
+    return action if place in room.near else f"go to {place}"
