@@ -156,7 +156,7 @@ def test_tasks_of_a_real_world_become_the_dreams_seed_tasks(tmp_path: Path) -> N
     assert tasks[7] == shop_env().task_of(tasks[7].task_id)
     assert {task.split for task in tasks} == {"train", "held_out"}
     first = path.read_bytes()
-    collect.write_tasks("Real-WebShop-v0", path)
+    collect.write_tasks("Real-WebShop-v0", path, {})
     assert path.read_bytes() == first
     path.write_bytes(gzip.compress(b'{"task_id": "x"}\n'))
     load_tasks.cache_clear()

@@ -21,6 +21,8 @@ from dreamgym_env.prompts import answer, quote
 from dreamgym_env.trajectories import append_trajectory, read_trajectories
 from dreamgym_env.types import LanguageModel, Message, Sampling, StepContext, Trajectory, Transition
 
+from .pools import read_settings
+
 TEACHER_INSTRUCTION = (
     "You explain how an environment responds. Given the task, the episode so far, the agent's action and what truly\n"
     "came next, write the reasoning that leads to it: first the facts it rests on (where the agent is, what it has,\n"
@@ -40,6 +42,8 @@ class AnnotateConfig:
     """Trajectory file to write (`.jsonl`); trajectories already in it are left out."""
     env: str = "Real-WebShop-v0"
     """Real environment whose annotator is used without a teacher."""
+    settings: tuple[str, ...] = ()
+    """Keywords of `gym.make` for `env`, as name=value: the data that the trajectories were collected on."""
     teacher: str | None = None
     """`openai:MODEL@URL`; the key comes from OPENAI_API_KEY."""
     batch: int = 64
@@ -123,7 +127,7 @@ def annotated(
 ) -> Iterator[Trajectory | None]:
     """Each trajectory annotated, or None where that failed."""
     if teacher is None:
-        unwrapped: Any = gym.make(config.env, disable_env_checker=True).unwrapped
+        unwrapped: Any = gym.make(config.env, disable_env_checker=True, **read_settings(config.settings)).unwrapped
         if not hasattr(unwrapped, "annotator"):
             raise ValueError(f"`env` {config.env} has no annotator of its own; give `teacher` an endpoint")
         yield from map(unwrapped.annotator().annotate, trajectories)

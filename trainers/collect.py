@@ -11,7 +11,7 @@ import gzip
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +21,8 @@ import gymnasium as gym
 import dreamgym_env
 from dreamgym_env.trajectories import write_trajectories
 from dreamgym_env.types import Split, Trajectory, Transition
+
+from .pools import read_settings
 
 
 class Policy(Protocol):
@@ -45,6 +47,8 @@ class CollectConfig:
     """`name:share`; shares are scaled to add up to 1."""
     split: Split = "train"
     """Which tasks."""
+    settings: tuple[str, ...] = ()
+    """Further keywords of `gym.make`, as name=value (`data_dir=games`)."""
     distinct_tasks: int | None = None
     """Draws from the first so many tasks of the split only (the size of the task set is then known)."""
     tasks_out: Path | None = None
@@ -106,7 +110,7 @@ def run_episode(env: Any, policy: Policy, name: str, trajectory_id: str, **reset
 
 def episodes(config: CollectConfig) -> Iterator[Trajectory]:
     """The trajectories, one at a time, each of a policy drawn from the mixture on a task drawn uniformly."""
-    env = gym.make(config.env, split=config.split, disable_env_checker=True)
+    env = gym.make(config.env, disable_env_checker=True, **{"split": config.split, **read_settings(config.settings)})
     unwrapped: Any = env.unwrapped
     annotator = unwrapped.annotator() if config.annotate and hasattr(unwrapped, "annotator") else None
     mixture = parse_mixture(config.policies)
@@ -137,13 +141,13 @@ def main(config: CollectConfig) -> dict[str, Any]:
 
     write_trajectories(config.out, counted())
     if config.tasks_out:
-        counts["tasks"] = write_tasks(config.env, config.tasks_out)
+        counts["tasks"] = write_tasks(config.env, config.tasks_out, read_settings(config.settings))
     return {"out": str(config.out), "version": dreamgym_env.__version__, **dict(sorted(counts.items()))}
 
 
-def write_tasks(env_id: str, path: Path) -> int:
+def write_tasks(env_id: str, path: Path, settings: Mapping[str, Any]) -> int:
     """Writes every task of a real environment, training and held-out, as the seed tasks of its dream; how many."""
-    unwrapped: Any = gym.make(env_id, split="all", disable_env_checker=True).unwrapped
+    unwrapped: Any = gym.make(env_id, disable_env_checker=True, **{**settings, "split": "all"}).unwrapped
     tasks = [unwrapped.task_of(task_id) for task_id in unwrapped.task_ids]
     text = "".join(json.dumps(asdict(task)) + "\n" for task in tasks)
     data = gzip.compress(text.encode(), mtime=0) if path.suffix == ".gz" else text.encode()

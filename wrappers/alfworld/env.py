@@ -187,6 +187,18 @@ class AlfworldEnv(gym.Env[str, str]):
 
         return demonstrator(name, seed)
 
+    def annotator(self) -> Any:
+        """Writes rule-based reasoning traces onto trajectories, see `annotator.AlfworldAnnotator`."""
+        from .annotator import AlfworldAnnotator
+
+        return AlfworldAnnotator()
+
+    def referee(self) -> Any:
+        """Judges dreamed episodes by their own texts, see `referee.AlfworldReferee`."""
+        from .referee import AlfworldReferee
+
+        return AlfworldReferee()
+
     def reader(self, slip: float, seed: int) -> Any:
         """A scripted agent that reads states only, see `reader.AlfworldReader`; it can act in a dream too."""
         from .reader import AlfworldReader
