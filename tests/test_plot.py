@@ -47,6 +47,9 @@ def test_seeds_are_one_panel_and_other_settings_another(tmp_path: Path) -> None:
     folders = [write_run(tmp_path / f"dream-{seed}", {0: 0.3, 4: 0.4 + seed / 10}, seed=seed) for seed in (1, 0)]
     folders.append(write_run(tmp_path / "longer", {0: 0.3, 4: 0.6, 8: 0.9}, seed=2, updates=8))
     folders.append(write_run(tmp_path / "control", {0: 0.2}, (REAL,), env_id=REAL))
+    older = json.loads((folders[0] / "config.json").read_text("utf-8"))
+    del older["real_budget"]  # a run of before there was this setting
+    (folders[0] / "config.json").write_text(json.dumps(older), encoding="utf-8")
     dreamed, control = grouped([read_run(folder) for folder in folders])
     assert [run.seed for run in dreamed] == [0, 1, 2]
     assert [run.config["env_id"] for run in control] == [REAL]

@@ -117,7 +117,7 @@ def grouped(runs: Sequence[Run]) -> list[list[Run]]:
     """Runs of one name, and runs that differ in nothing but `SAME_RUN`, by seed; in the order of their first."""
     groups: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        settings = {key: value for key, value in run.config.items() if key not in SAME_RUN}
+        settings = {key: value for key, value in run.config.items() if key not in SAME_RUN and value is not None}
         groups[run.name or json.dumps(settings, sort_keys=True)].append(run)
     return [sorted(group, key=lambda run: run.seed) for group in groups.values()]
 
@@ -206,7 +206,8 @@ def table(group: Sequence[Run]) -> Table:
     """First and last evaluation of each of a group's runs in every environment."""
     updates = sorted({marks[-1].update for run in group for marks in run.curves.values()})
     title = f"{_name(group)}, {' or '.join(map(str, updates))} updates"
-    shown = Table("seed", "success in", title=title, title_justify="left", box=SIMPLE)
+    shown = Table("seed", title=title, title_justify="left", box=SIMPLE)
+    shown.add_column("success in", overflow="fold")
     for name in ("before", "after", "real steps"):
         shown.add_column(name, no_wrap=True)
     for run in group:
