@@ -151,3 +151,23 @@ def test_real_episodes_are_annotated_and_pass_the_referee(tmp_path: Path) -> Non
         assert all(step.reasoning_trace for step in one.transitions)
         assert not any(errors(one))
         assert AlfworldReferee().judge(one) is (True if one.success else None)
+
+
+def test_predictions_are_compared_by_what_the_episode_determines() -> None:
+    steps = episode(HOT, HEATED).transitions
+    contexts = [StepContext(step.task, steps[:index], step.state, step.action) for index, step in enumerate(steps)]
+
+    def compared(index: int, text: str) -> list[tuple[str, bool]]:
+        return ALFWORLD.compare(contexts[index], steps[index], text)
+
+    assert compared(0, "You arrive at countertop 1. On the countertop 1, you see a egg 1.") == [
+        ("first view, consistent", True)
+    ]
+    assert compared(0, "You arrive at countertop 1. On the countertop 1, you see a fridge 1.") == [
+        ("first view, consistent", False)
+    ]
+    assert compared(1, steps[1].next_state) == [("determined", True)]
+    assert compared(1, "Nothing happens.") == [("determined", False)]
+    refused = episode(HOT, [("dance", "Nothing happens.")], "time_limit").transitions[0]
+    asked = StepContext(refused.task, (), refused.state, refused.action)
+    assert ALFWORLD.compare(asked, refused, "You dance.") == [("nothing happens", False)]

@@ -55,9 +55,9 @@ class Measures:
     exact_state: Share
     by_action: dict[str, Share]
     success_precision: Share
-    """Of the purchases predicted to succeed, those that did."""
+    """Of the steps predicted to end in success, those that did."""
     success_recall: Share
-    """Of the purchases that succeeded, those predicted to."""
+    """Of the steps that ended in success, those predicted to."""
     details: dict[str, Share]
     """The domain's own measures (`item title and price`, `chosen options`, ...)."""
 
@@ -92,8 +92,8 @@ def summarise(domain: Domain, found: Sequence[tuple[StepContext, Transition, Any
         exact = parsed and result.next_state == step.next_state
         count("exact", exact)
         count("action " + kind_of(domain, context, step), exact)
-        if step.terminated:
-            said = parsed and result.reward > 0
+        said = parsed and result.terminated and result.reward > 0
+        if step.terminated or said:
             if said:
                 count("precision", step.reward > 0)
             if step.reward > 0:

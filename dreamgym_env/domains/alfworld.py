@@ -97,6 +97,16 @@ class AlfworldDomain:
         new = shown and Room.after(context.state, context.history).answer(action) is None
         return "first view" if new else action.name
 
+    def compare(self, context: StepContext, step: Transition, predicted: str) -> list[tuple[str, bool]]:
+        """Whether a predicted text is what the episode determines, or at least denies nothing that it has said."""
+        action = parse(context.action)
+        if action is None or not step.possible:
+            return [("nothing happens", predicted == step.next_state)]
+        room = Room.after(context.state, context.history)
+        if room.answer(action) is not None:
+            return [("determined", predicted == step.next_state)]
+        return [("first view, consistent", _text_problem(room, action, predicted) is None)]
+
     def task_problem(self, task: Task) -> str | None:
         text = task.instruction.strip()
         if not text or "\n" in text or len(text) > 400:
