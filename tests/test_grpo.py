@@ -145,7 +145,8 @@ from dreamgym_env.trainers.rollout import Collector, collect
 from dreamgym_env.types import Sampling
 groups = collect(Collector(run.model, run.pool, Sampling(1.0, max_tokens=12), 256), tasks, 5)
 scored = [grpo.Scored(r, tuple(0.5 - i for i in range(len(r.turns)))) for g in groups for r in g]
-print("NORM", run.accelerator.num_processes, grpo.optimizer_step(run, scored, True)["grad_norm"])
+norm = grpo.optimizer_step(run, scored, True)["grad_norm"]
+print(f"NORM {run.accelerator.num_processes} {norm}\\n", end="")  # one write, or two processes mix their words
 """
     program = str(script(tmp_path, config(token_budget=256, num_envs=20), body))
     one = subprocess.run([sys.executable, program], check=True, capture_output=True, text=True).stdout
