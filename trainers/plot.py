@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Literal
 
@@ -148,11 +149,11 @@ def draw(groups: Sequence[Sequence[Run]], x: str, out: Path) -> None:
     if x == "updates":
         ids = sorted({env_id for group in groups for run in group for env_id in run.curves})
         for axis, group in zip(axes, groups, strict=True):
-            for env_id, colour in zip(ids, _colours(), strict=False):
+            for env_id, colour in zip(ids, cycle(COLOURS), strict=False):
                 _draw_curves(axis, group, env_id, colour, env_id)
             axis.set_title(_title(group), fontsize=10)
     else:
-        for group, colour in zip(groups, _colours(), strict=False):
+        for group, colour in zip(groups, cycle(COLOURS), strict=False):
             for env_id in sorted({env_id for run in group for env_id in run.curves}):
                 _draw_curves(axes[0], group, env_id, colour, f"{_name(group)}, in {env_id}", over_steps=True)
     for axis in axes:
@@ -195,11 +196,6 @@ def _draw_curves(
         x = [mark.real_steps if over_steps else mark.update for mark in mean]
         told = f"{label}, mean of {len(group)} seeds" if len(group) > 1 else label
         axis.plot(x, [100 * mark.rate for mark in mean], color=colour, linewidth=2.2, label=told)
-
-
-def _colours() -> Iterator[str]:
-    while True:
-        yield from COLOURS
 
 
 def table(group: Sequence[Run]) -> Table:

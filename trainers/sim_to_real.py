@@ -109,11 +109,11 @@ def summary(config: SimToRealConfig) -> dict[str, Any]:
 
     real = read_run(config.output / "real")
     marks = real.curves[config.real_env]
-    found = {"after the dream": told(marks[0]), "after the real phase": told(marks[-1])}
+    found = {"start": told(marks[0])}
     if config.dream_updates:
-        found = {"start": told(read_run(config.output / "dream").curves[config.real_env][0]), **found}
-    else:
-        found = {"start": told(marks[0]), "after the real phase": told(marks[-1])}
+        start = read_run(config.output / "dream").curves[config.real_env][0]
+        found = {"start": told(start), "after the dream": told(marks[0])}
+    found["after the real phase"] = told(marks[-1])
     return {"real success": found, "real interactions used": real.real_steps}
 
 

@@ -23,6 +23,7 @@ except ImportError as error:
         f"Real-ALFWorld-v0 needs ALFWorld: pip install 'dreamgym-env[alfworld]' ({error})", name=error.name
     ) from error
 
+from ..arguments import asked_task, one_of
 from .games import Game, Goal, Kind, OfficialSplit, SplitName, find_games, official_root, official_splits, read_game
 from .games import read_kinds as _read_kinds
 
@@ -89,8 +90,8 @@ class AlfworldEnv(gym.Env[str, str]):
         horizon: int = ALFWORLD.horizon,
         render_mode: str | None = None,
     ) -> None:
-        _one_of("split", split, get_args(SplitName))
-        _one_of("render_mode", render_mode, (None, *self.metadata["render_modes"]))
+        one_of("split", split, get_args(SplitName))
+        one_of("render_mode", render_mode, (None, *self.metadata["render_modes"]))
         for name, value in (("horizon", horizon), ("games", games)):
             if value is not None and value < 1:
                 raise ValueError(f"`{name}` must be >= 1, got {value}")
@@ -100,6 +101,7 @@ class AlfworldEnv(gym.Env[str, str]):
         found = self._made(split, kinds, games, generator_seed) if self.root is None else None
         self.horizon, self.render_mode = horizon, render_mode
         self._games = find_games(self.root, official_splits(split), kinds) if found is None else found  # type: ignore[arg-type]
+        self._by_id = {game.task_id: game for game in self._games}
         if tasks is not None:
             self._games = tuple(self._game(task_id) for task_id in tasks)
         if not self._games:
@@ -156,7 +158,7 @@ class AlfworldEnv(gym.Env[str, str]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         super().reset(seed=seed)
         drawn = self._games[int(self.np_random.integers(len(self._games)))]
-        asked = _asked_task(options or {})
+        asked = asked_task(options or {})
         self.game = self._game(asked) if asked else drawn
         self.task, self.transitions, self.success = _task(self.game), [], False
         if self._engine is None:
@@ -230,9 +232,8 @@ class AlfworldEnv(gym.Env[str, str]):
         return tuple(game for game in found if game.kind in kinds)
 
     def _game(self, task_id: str) -> Game:
-        known = {game.task_id: game for game in self._games}
-        if task_id in known:
-            return known[task_id]
+        if task_id in self._by_id:
+            return self._by_id[task_id]
         split, *rest = str(task_id).split("/")
         path = Path(str(self.root), "json_2.1.1", split, *rest, "game.tw-pddl")
         if split not in get_args(OfficialSplit) or len(rest) != 2 or ".." in rest or not path.exists():
@@ -278,18 +279,3 @@ class AlfworldEnv(gym.Env[str, str]):
 def _task(game: Game) -> Task:
     split = "train" if game.split == "train" else "held_out"
     return Task(game.task_id, ALFWORLD.name, game.instruction, game.initial_state, split=split)  # type: ignore[arg-type]
-
-
-def _asked_task(options: dict[str, Any]) -> str | None:
-    """The id that `reset(options=...)` names."""
-    if unknown := set(options) - {"task", "task_id"}:
-        raise ValueError(f"`options` takes 'task' or 'task_id', got {sorted(unknown)}")
-    task = options.get("task")
-    if task is not None and not isinstance(task, Task):
-        raise ValueError(f"`options['task']` must be a dreamgym_env.Task, got {type(task).__name__}")
-    return task.task_id if task is not None else options.get("task_id")
-
-
-def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"`{name}` must be one of {list(allowed)}, got {value!r}")

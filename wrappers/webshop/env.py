@@ -13,6 +13,7 @@ from dreamgym_env.domains.webshop_pages import SEARCH_STATE, SearchPage, render
 from dreamgym_env.spaces import Unicode
 from dreamgym_env.types import EndReason, Split, Task
 
+from ..arguments import asked_task, one_of
 from .backend import Backend, NativeBackend, NativeVisit, Visit
 from .engine import Session
 from .goals import GoalKind, SplitName, SplitStyle, split_range
@@ -86,10 +87,10 @@ class WebShopEnv(gym.Env[str, str]):
         backend: BackendName = "native",
         render_mode: str | None = None,
     ) -> None:
-        _one_of("observation_mode", observation_mode, get_args(ObservationMode))
-        _one_of("reward", reward, get_args(RewardKind))
-        _one_of("backend", backend, get_args(BackendName))
-        _one_of("render_mode", render_mode, (None, *self.metadata["render_modes"]))
+        one_of("observation_mode", observation_mode, get_args(ObservationMode))
+        one_of("reward", reward, get_args(RewardKind))
+        one_of("backend", backend, get_args(BackendName))
+        one_of("render_mode", render_mode, (None, *self.metadata["render_modes"]))
         if horizon < 1:
             raise ValueError(f"`horizon` must be >= 1 step, got {horizon}")
         if backend == "original":
@@ -152,7 +153,7 @@ class WebShopEnv(gym.Env[str, str]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         super().reset(seed=seed)
         drawn = self._id(self._indices[int(self.np_random.integers(len(self._indices)))])
-        self.task = self.task_of(_asked_task(options or {}) or drawn)
+        self.task = self.task_of(asked_task(options or {}) or drawn)
         rng = random.Random(int(self.np_random.integers(2**31)))
         self.visit = self.backend.visit(self._index(self.task.task_id), rng)
         self.step_count = 0
@@ -265,15 +266,6 @@ class WebShopEnv(gym.Env[str, str]):
         return int(number)
 
 
-def _asked_task(options: dict[str, Any]) -> str | None:
-    if unknown := set(options) - {"task", "task_id"}:
-        raise ValueError(f"`options` takes 'task' or 'task_id', got {sorted(unknown)}")
-    task = options.get("task")
-    if task is not None and not isinstance(task, Task):
-        raise ValueError(f"options['task'] must be a dreamgym_env.Task, got {type(task).__name__}")
-    return task.task_id if task is not None else options.get("task_id")
-
-
 def _original(
     data_dir: str | None, num_products: int | None, goals: GoalKind, seed: int, show_attributes: bool
 ) -> Backend:
@@ -282,8 +274,3 @@ def _original(
     if data_dir is not None:
         raise ValueError(f"`data_dir` must be None with backend='original' (it has its own files), got {data_dir!r}")
     return OriginalBackend(num_products, goals, seed, show_attributes)
-
-
-def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"`{name}` must be one of {list(allowed)}, got {value!r}")
