@@ -72,6 +72,11 @@ class Domain(Protocol):
         before), with `attempts` 0; None where the experience model has to predict. Never the end of an episode."""
         ...
 
+    def is_open(self, context: StepContext) -> bool:
+        """Whether the next state holds much that no history determines (which products a search returns, what lies in a
+        drawer opened for the first time). A dream samples there; all else it may answer greedily."""
+        ...
+
     def contradiction(self, context: StepContext, prediction: Prediction) -> str | None:
         """Why the prediction cannot be true given what this episode has already said, or None."""
         ...

@@ -38,6 +38,9 @@ class ExperienceConfig:
     """Demonstrations in each prompt, >= 0."""
     temperature: float = 0.7
     """Sampling temperature of the first attempt, >= 0."""
+    open_temperature: float | None = None
+    """The same where much is open (`Domain.is_open`), >= 0; None for `temperature`. What is determined is best answered
+    greedily, what is open has to vary."""
     max_tokens: int = 1024
     """Longest answer, in tokens."""
     attempts: int = 3
@@ -46,6 +49,8 @@ class ExperienceConfig:
     """Whether the domain answers impossible actions itself (applied by the environment)."""
     use_known: bool = True
     """Whether the domain repeats what the episode has already shown in full; the model is asked for the rest."""
+    brief_known: bool = False
+    """Whether those steps stand in the conversation without recalled lines and trace (as the model was trained)."""
     use_recall: bool = True
     """Whether the lines that the action refers to are put beside it."""
     use_contradictions: bool = True
@@ -58,8 +63,10 @@ class ExperienceConfig:
             raise ValueError(f"`top_k` must be >= 0, got {self.top_k}")
         if self.attempts < 1:
             raise ValueError(f"`attempts` must be >= 1, got {self.attempts}")
-        if self.temperature < 0:
-            raise ValueError(f"`temperature` must be >= 0, got {self.temperature}")
+        for name in ("temperature", "open_temperature"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ValueError(f"`{name}` must be >= 0, got {value}")
 
 
 @dataclass
@@ -123,15 +130,29 @@ class ExperienceModel:
 
     def _ask(self, context: StepContext, shown: list[Demonstration], known: Prediction | None) -> _Step:
         action = self.domain.parse_action(context.state, context.action)
-        recalled = self.domain.recall(context) if self.config.use_recall else []
+        brief = known is not None and self.config.use_known and self.config.brief_known
+        recalled = self.domain.recall(context) if self.config.use_recall and not brief else []
         prompt = user_turn(action.text if action else context.action, recalled, demonstrations_of(shown))
         if known is not None and self.config.use_known:
+            known = replace(known, reasoning_trace="") if brief else known
             return _Step(context, prompt, shown, [], result=replace(known, prompt=prompt))
         return _Step(context, prompt, shown, experience_messages(self.domain, context, prompt))
 
     def _attempt(self, steps: list[_Step], attempt: int) -> None:
         """Draws once more for every open step; later attempts are at least warm, so that they can differ."""
-        temperature = self.config.temperature if attempt == 0 else max(self.config.temperature, 0.5)
+        by_temperature: dict[float, list[_Step]] = {}
+        for step in steps:
+            by_temperature.setdefault(self._temperature(step.context), []).append(step)
+        for temperature, alike in by_temperature.items():
+            self._complete(alike, temperature if attempt == 0 else max(temperature, 0.5))
+
+    def _temperature(self, context: StepContext) -> float:
+        config = self.config
+        if config.open_temperature is None or not self.domain.is_open(context):
+            return config.temperature
+        return config.open_temperature
+
+    def _complete(self, steps: list[_Step], temperature: float) -> None:
         sampling = Sampling(temperature=temperature, max_tokens=self.config.max_tokens)
         completions = self.language_model.complete([step.messages for step in steps], sampling)
         self.counts["completions"] += len(completions)

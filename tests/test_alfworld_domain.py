@@ -308,11 +308,18 @@ def test_a_thing_is_in_one_place() -> None:
 
 def test_recall() -> None:
     assert ALFWORLD.recall(context("put apple 1 in fridge 1")) == [
+        "You are at the countertop 1.",
+        "You are carrying: a apple 1.",
         "There's nothing special about apple 1.",
         "The fridge 1 is open. In it, you see nothing.",
-        "You are carrying: a apple 1.",
     ]
-    assert ALFWORLD.recall(context("take knife 1 from countertop 1"))[-1] == "knife 1 is at the countertop 1."
+    assert ALFWORLD.recall(context("take knife 1 from countertop 1"))[2] == "knife 1 is at the countertop 1."
+    assert ALFWORLD.recall(context("go to sofa 1")) == ["This room has no sofa 1.", "You are at the countertop 1."]
+    assert ALFWORLD.recall(context("go to fridge 1")) == [
+        "This room has a fridge 1.",
+        "You are at the countertop 1.",
+        "The fridge 1 is open. In it, you see nothing.",
+    ]
     assert ALFWORLD.recall(context("fly")) == []
 
 

@@ -116,6 +116,31 @@ def test_what_cannot_be_is_drawn_again(bad: str, counted: str) -> None:
     assert said.calls[0] == said.calls[2]
 
 
+def test_what_is_open_has_its_own_temperature() -> None:
+    """A search is open, an item page is not; each batch of one temperature keeps the order of the answers."""
+    model, said = model_of(lambda call, row, _: GARBAGE, temperature=0.0, open_temperature=1.0, attempts=2)
+    opened = StepContext(
+        TASK, (Transition(TASK, 0, SEARCH_STATE, "search[rug]", LISTING),), LISTING, "click[B000000RUG]"
+    )
+    model.predict([SEARCH, opened, SEARCH])
+    drawn = [(one.temperature, len(call)) for one, call in zip(said.samplings, said.calls, strict=True)]
+    assert drawn == [(1.0, 2), (0.0, 1), (1.0, 2), (0.5, 1)]
+    with pytest.raises(ValueError, match="`open_temperature` must be >= 0, got -1"):
+        ExperienceConfig(open_temperature=-1)
+
+
+@pytest.mark.parametrize("brief", [True, False])
+def test_what_is_known_may_stand_in_brief(brief: bool) -> None:
+    back = Transition(TASK, 1, LISTING, "click[Back to Search]", SEARCH_STATE)
+    history = (Transition(TASK, 0, SEARCH_STATE, "search[rug]", LISTING, reasoning_trace="searched"), back)
+    model, said = model_of([], brief_known=brief)
+    (again,) = model.predict([StepContext(TASK, history, SEARCH_STATE, "search[rug]")])
+    assert isinstance(again, Prediction)
+    assert (again.next_state, again.attempts, said.calls) == (LISTING, 0, [])
+    assert ("Seen before" in again.prompt, again.reasoning_trace == "searched") == (not brief, not brief)
+    assert again.prompt.endswith('Action: "search[rug]"')
+
+
 def test_one_broken_step_does_not_kill_the_batch() -> None:
     def script(call: int, row: int, conversation: Conversation) -> str | Completion:
         asked = conversation[-1]["content"]

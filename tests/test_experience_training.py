@@ -16,24 +16,16 @@ from dreamgym_env.domains.webshop import WEBSHOP
 from dreamgym_env.experience_model import ExperienceModel
 from dreamgym_env.loading import load_experience_model
 from dreamgym_env.parsing import parse_prediction
-from dreamgym_env.prompts import experience_messages, user_turn
+from dreamgym_env.prompts import answer, experience_messages, user_turn
 from dreamgym_env.task_generator import parse_task
 from dreamgym_env.trainers import experience, measure
-from dreamgym_env.trainers.experience import (
-    Corpus,
-    ExperienceTrainingConfig,
-    common_pieces,
-    contexts_of,
-    conversation,
-    format_words,
-    load_model,
-    permuted,
-    read_training_data,
-)
+from dreamgym_env.trainers.corpus import Corpus, common_pieces, contexts_of, conversation, format_words, permuted
+from dreamgym_env.trainers.experience import load_model, read_training_data
+from dreamgym_env.trainers.experience_config import ExperienceTrainingConfig
 from dreamgym_env.trainers.scratch import SmallConfig
 from dreamgym_env.trainers.supervised import Example, SupervisedConfig, answer_spans
 from dreamgym_env.trajectories import write_trajectories
-from dreamgym_env.types import ParseError, Prediction, StepContext, Trajectory
+from dreamgym_env.types import Message, ParseError, Prediction, StepContext, Trajectory
 
 TINY = SmallConfig(hidden_size=64, heads=2, layers=2, attention=(1,), feed_forward=96, max_positions=4096)
 
@@ -79,7 +71,8 @@ def test_a_training_chat_is_what_the_dream_will_ask(data: Path) -> None:
     """The last question of the chat equals what the experience model would build at that step."""
     (episode, *_) = episodes("train", 4)
     shown = [[episode.transitions[0]] for _ in episode.transitions]
-    chat = conversation(WEBSHOP, episode, shown, recall=True, traces=True)
+    full = [False] * len(shown)
+    chat = conversation(WEBSHOP, episode, shown, recall=True, traces=True, brief=full)
     assert [message["role"] for message in chat] == ["system"] + ["user", "assistant"] * len(episode.transitions)
     for step, message in zip(episode.transitions, chat[2::2], strict=True):
         found = parse_prediction(message["content"])
@@ -94,7 +87,7 @@ def test_a_training_chat_is_what_the_dream_will_ask(data: Path) -> None:
     last = steps[-1]
     asked = StepContext(episode.task, tuple(steps[:-1]), last.state, last.action)
     assert chat[:-1] == experience_messages(WEBSHOP, asked, last.prompt)
-    bare = conversation(WEBSHOP, episode, [[] for _ in shown], recall=False, traces=False)
+    bare = conversation(WEBSHOP, episode, [[] for _ in shown], recall=False, traces=False, brief=full)
     assert not any(word in str(bare) for word in ("Seen before", "Similar steps", "<reasoning>s"))
 
 
@@ -114,6 +107,31 @@ def test_shares_of_the_augmentation(data: Path) -> None:
     assert share("Seen before", recall_share=0.0) == 0
     assert share("search, results page 1", trace_share=0.0) == 0
     assert share("search, results page 1") > 0.9
+
+
+def test_known_steps_in_brief_are_not_learned(data: Path) -> None:
+    """`click[Back to Search]` is known; in brief it stands without recalled lines and trace, and weighs nothing."""
+    (episode, *_) = episodes("train", 4)
+    search = episode.transitions[0]
+    back = replace(search, step_index=1, state=search.next_state, action="click[Back to Search]")
+    back = replace(back, next_state=search.state, reasoning_trace="back to search")
+    twice = replace(episode, transitions=(search, back, replace(search, step_index=2)))
+
+    def drawn(share: float) -> tuple[list[Message], list[float]]:
+        config = config_of(data, brief_share=share, top_k=0, impossible_share=1.0, recall_share=1.0)
+        ((chat, factors),) = Corpus(config, [twice])._draw(1)
+        return chat, factors
+
+    full, factors = drawn(0.0)
+    assert factors == [0.3, 1.0, 0.3]
+    assert "<reasoning>back to search</reasoning>" in full[4]["content"]
+    brief, factors = drawn(1.0)
+    assert factors == [0.3, 0.0, 0.0]
+    assert [message["content"] for message in brief[3:5]] == [
+        'Action: "click[Back to Search]"',
+        answer("", search.state, 0.0, False),
+    ]
+    assert brief[:3] == full[:3]
 
 
 def test_a_variation_is_another_task_like_the_last_one_shown(data: Path) -> None:
@@ -278,7 +296,7 @@ def test_a_trained_checkpoint_loads_as_an_experience_model(trained: tuple[Path, 
     assert saved == card
     assert (card["kind"], card["experience"], card["trajectories"]) == (
         "experience",
-        {"top_k": 2, "max_tokens": 400},
+        {"top_k": 2, "max_tokens": 400, "brief_known": False},
         8,
     )
     assert card["transitions"] == sum(len(one.transitions) for one in episodes("train", 4))

@@ -16,6 +16,7 @@ from dreamgym_env.prompts import experience_messages, user_turn
 from dreamgym_env.trainers.scratch import (
     END,
     PAD,
+    PIECE,
     ROLES,
     SmallConfig,
     Vocabulary,
@@ -110,6 +111,16 @@ def test_what_a_vocabulary_holds() -> None:
     pieces = dict(found.pieces)
     assert pieces[" word"] == 4  # "word alone" begins without a blank
     assert " alone" not in pieces
+
+
+def test_traces_and_numbered_names_are_no_line_tokens() -> None:
+    text = "<reasoning>drawer seen before</reasoning>\nYou are at the drawer 2.\nPage 1 (Total results: 50)"
+    assert set(fit_vocabulary([text] * 10, line_share=0.2).lines) == {"\nPage 1 (Total results: 50)"}
+
+
+def test_a_run_of_blanks_is_one_piece() -> None:
+    text = "\n  look:             look around"
+    assert PIECE.findall(spaced(text)) == ["\n", "  ", " look", ":", "            ", " look", " around"]
 
 
 @pytest.mark.parametrize("text", ["\n  indented line, often", "\n[ Go Back ] [ Buy it now ]"])

@@ -24,7 +24,7 @@ from dreamgym_env.trajectories import read_trajectories
 from dreamgym_env.types import Prediction, StepContext, Task, Trajectory, Transition
 
 from .audit import Share
-from .experience import contexts_of
+from .corpus import contexts_of
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ CHAT_TEMPLATE = (
 )
 # A line's first word and a bracket's first word get a blank, so that a name has one spelling everywhere.
 _WORD = r" ?[\w$&%+*/#'’-]+(?:\.\w+)*"
-PIECE = re.compile(rf"\n \[|\n|\] \[| ?\[|{_WORD}| ?[^\w\s]|\s")
+PIECE = re.compile(rf"\n \[|\n|\] \[| ?\[| +(?= \S)|{_WORD}| ?[^\w\s]|\s")
+_NUMBERED = re.compile(r"\b[a-z]+ \d+\b")
 _RARE = -30.0
 
 
@@ -76,8 +77,10 @@ def fit_vocabulary(
 
 
 def _may_be_a_token(line: str) -> bool:
-    """Long enough to pay, and without the blanks that decoding takes out after new lines and brackets."""
-    return " " in line and len(line) > 12 and "\n " not in line and "[ " not in line
+    """Long enough to pay, without the blanks that decoding takes out after new lines and brackets, and no trace or line
+    with a numbered name (`drawer 2`): what is to be looked up is read word by word."""
+    spelled_out = "\n " in line or "[ " in line or line.startswith("<reasoning>") or _NUMBERED.search(line)
+    return " " in line and len(line) > 12 and not spelled_out
 
 
 def build_tokenizer(vocabulary: Vocabulary) -> Any:

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .experience import Corpus, ExperienceTrainingConfig, load_model, read_training_data
+from .corpus import Corpus
+from .experience import load_model, read_training_data
+from .experience_config import ExperienceTrainingConfig
 from .scratch import SmallConfig
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dreamgym_env.domain import Action
+from dreamgym_env.domains.alfworld_checks import recalled, trace
 from dreamgym_env.domains.alfworld_goals import goal_problem, met, read_goal
-from dreamgym_env.domains.alfworld_room import NOTHING, Room, pair, parse, view_problem
+from dreamgym_env.domains.alfworld_room import NOTHING, Room, parse, view_problem
 from dreamgym_env.types import Prediction, StepContext, Task, Transition
 
 _MAY_END = frozenset(("go to", "take", "move", "use"))
@@ -51,17 +52,7 @@ class AlfworldDomain:
 
     def recall(self, context: StepContext) -> list[str]:
         action = parse(context.action)
-        if action is None:
-            return []
-        room = Room.after(context.state, context.history)
-        names = (
-            pair(action) if action.name in ("take", "move", "heat", "clean", "cool", "slice") else (action.argument,)
-        )
-        lines = [text for text in (room.answer(Action("examine", name, "")) for name in names if name) if text]
-        lines += [f"{name} is at the {place}." for name in names for place in room.places_of(name)]
-        if room.held and action.name in ("move", "heat", "clean", "cool", "use", "inventory"):
-            lines.append(f"You are carrying: a {room.held}.")
-        return lines
+        return recalled(Room.after(context.state, context.history), action) if action else []
 
     def known(self, context: StepContext) -> Prediction | None:
         action = parse(context.action)
@@ -72,10 +63,14 @@ class AlfworldDomain:
         if text is None:
             return None
         goal = read_goal(context.task.instruction)
-        room.hear(action, text)
+        reasoning = trace(room, action, goal, text, possible=True, success=False)
         if action.name in _MAY_END and (goal is None or met(goal, room) is not False):
             return None
-        return Prediction(f"{action.name}, as this episode has told", text, 0.0, False, attempts=0)
+        return Prediction(reasoning, text, 0.0, False, attempts=0)
+
+    def is_open(self, context: StepContext) -> bool:
+        action = parse(context.action)
+        return action is not None and Room.after(context.state, context.history).answer(action) is None
 
     def contradiction(self, context: StepContext, prediction: Prediction) -> str | None:
         action, text = parse(context.action), prediction.next_state

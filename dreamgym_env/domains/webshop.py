@@ -206,6 +206,10 @@ class WebShopDomain:
                 return Prediction(step.reasoning_trace, step.next_state, 0.0, False, attempts=0)
         return None
 
+    def is_open(self, context: StepContext) -> bool:
+        action = self.parse_action(context.state, context.action)
+        return action is not None and (action.name == "search" or action.argument == NEXT)
+
     def contradiction(self, context: StepContext, prediction: Prediction) -> str | None:
         action = self.parse_action(context.state, context.action)
         if action is None or not self.is_possible(context, action):

@@ -1,0 +1,84 @@
+"""Settings of `dreamgym train-experience`, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from .scratch import SmallConfig
+from .supervised import SupervisedConfig
+
+
+@dataclass(frozen=True)
+class ExperienceTrainingConfig:
+    """Settings of `dreamgym train-experience`."""
+
+    data: tuple[Path, ...] = (Path("runs/train.jsonl"),)
+    """Trajectory files with reasoning traces; held-out tasks in them are left out."""
+    out: Path = Path("runs/experience")
+    """Folder of the checkpoint."""
+    domain: str = "webshop"
+    base: str | None = None
+    """Checkpoint to start from; None trains from scratch."""
+    vocabulary: Literal["fit", "keep"] = "fit"
+    """"fit" gives a small model a tokenizer of this corpus; "keep" leaves a pretrained one its own."""
+    widen: int | None = None
+    """Tokens that the convolutions of an LFM2 `base` shall see, where that is more than they do; nothing is lost."""
+    lora_rank: int = 0
+    """Rank of LoRA adapters on all linear layers; 0 trains every weight."""
+    million_tokens: float = 10.0
+    """Training tokens, padding included, in millions."""
+    max_minutes: float | None = None
+    """Stops earlier, with the learning rate decayed by then."""
+    top_k: int = 1
+    """Demonstrations in each prompt, >= 0."""
+    longest: int = 2048
+    """Longer conversations are left out, in tokens."""
+    buffer_trajectories: int = 1000
+    """Trajectories, from the first on, that demonstrations are retrieved from: as many as the dream will have."""
+    demonstration_share: float = 0.8
+    """Share of the sequences that show demonstrations."""
+    recall_share: float = 0.85
+    """Share of the sequences that recall earlier lines."""
+    trace_share: float = 1.0
+    """Share of the sequences with reasoning traces; 0 is the ablation without."""
+    brief_share: float = 0.0
+    """Share of the sequences in which steps that the domain knows the answer to (`Domain.known`) stand without recalled
+    lines and trace and are not learned. Above 0, the dream shows them so too: long episodes take half the tokens."""
+    impossible_share: float = 0.3
+    """Share of the sequences that keep the steps whose action was impossible. The rules answer those, and a dream's
+    conversation leaves them out."""
+    permute_share: float = 0.4
+    """Share of the sequences whose names are exchanged at random, so that they must be looked up (small models)."""
+    open_weight: float = 0.3
+    """Loss weight of what no history determines (`Domain.is_open`), in [0, 1]; all else weighs 1."""
+    outcome_weight: float = 1.0
+    """Loss weight of the answers that end an episode, > 0: few tokens, on which every reward rests."""
+    tasks_share: float = 0.03
+    """Share of further sequences that teach to vary tasks (M_task, Eq. 6)."""
+    resume: bool = False
+    """Goes on from the newest checkpoint in `out`/checkpoints, if there is one."""
+    seed: int = 0
+    threads: int | None = None
+    """CPU threads; None leaves torch's choice."""
+    model: SmallConfig = field(default_factory=SmallConfig)
+    training: SupervisedConfig = field(default_factory=SupervisedConfig)
+
+    def __post_init__(self) -> None:
+        for name in (
+            "demonstration_share",
+            "recall_share",
+            "trace_share",
+            "brief_share",
+            "impossible_share",
+            "permute_share",
+            "tasks_share",
+            "open_weight",
+        ):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` must be in [0, 1], got {getattr(self, name)}")
+        if self.outcome_weight <= 0:
+            raise ValueError(f"`outcome_weight` must be > 0, got {self.outcome_weight}")
+        if self.lora_rank and self.vocabulary == "fit":
+            raise ValueError("`lora_rank` needs `vocabulary='keep'`: adapters cannot learn a new vocabulary")
