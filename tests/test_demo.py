@@ -25,6 +25,7 @@ from dreamgym_env.trainers.demo import Clock, DemoConfig, check_assets, dream_se
 from dreamgym_env.trainers.demo_views import Views, audit_rows, choose_episodes_to_tell
 from dreamgym_env.trainers.pools import read_settings
 from dreamgym_env.trainers.scratch import SmallConfig, build_model, build_tokenizer, fit_vocabulary
+from dreamgym_env.trainers.worlds import WORLDS
 from dreamgym_env.types import DataError, EndReason, Trajectory
 
 
@@ -180,12 +181,12 @@ def test_told_are_a_task_that_was_learned_and_a_failure() -> None:
     good, other, broken = shop("oracle", 0), shop("oracle", 1), shop("random", 2, seed=random.Random(0).getrandbits(8))
     before = [ended(other, "success"), ended(good, "failure"), ended(broken, "failure")]
     after = [ended(other, "success"), ended(good, "success"), ended(broken, "failure")]
-    told = choose_episodes_to_tell(before, after, "Real-WebShop-v0")
+    told = choose_episodes_to_tell(before, after, WORLDS["webshop"])
     assert [one.title for one in told] == [
         "Before training: failure", "After training, the same task: success", "After training, another task: failure",
     ]  # fmt: skip
     assert {told[0].trajectory.task, told[1].trajectory.task} == {good.task}
     steps = len(good.transitions)
-    assert told[1].remark.endswith(f"real WebShop: success; {steps} of {steps} pages are the very same.")
+    assert told[1].remark.endswith(f"real WebShop: success; {steps} of {steps} states are the very same.")
     assert "no success" in told[2].remark
-    assert len(choose_episodes_to_tell(before[:1], after[:1], "Real-WebShop-v0")) == 2
+    assert len(choose_episodes_to_tell(before[:1], after[:1], WORLDS["webshop"])) == 2

@@ -1,8 +1,8 @@
-"""`dreamgym demo`: from the bundled policy to one that is better in the real WebShop, trained in the dream alone.
+"""`dreamgym demo`: from the bundled policy to one that is better in the real world, trained in the dream alone.
 
 Shows a dreamed episode and what the dream's audit found, evaluates the starting policy on held-out tasks in the dream
 and for real, trains it with GRPO in the dream until the time is up, evaluates again, and writes an HTML report. The
-real environment is used for evaluation only. Run: `dreamgym demo`, or `python -m dreamgym_env.trainers.demo`.
+real environment is used for evaluation only. Run: `dreamgym demo` (WebShop) or `dreamgym demo --world alfworld`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
-from dreamgym_env.loading import SETTINGS_FILE, embedded_model_path, embedded_policy_path
+from dreamgym_env.loading import embedded_model_path, embedded_policy_path, read_card
 from dreamgym_env.types import DataError, Sampling, Task, Trajectory
 
 from .agent import Rollout
@@ -26,6 +26,7 @@ from .evaluate import Evaluation, choose_episodes, summarise
 from .pools import open_pool
 from .report import Report, render
 from .report_curve import Point
+from .worlds import WORLDS, World, WorldName
 
 if TYPE_CHECKING:
     from .grpo_config import GRPOConfig
@@ -49,10 +50,8 @@ class DemoConfig:
     """As `experience_model` of `gym.make`: "embedded", a checkpoint, "openai:MODEL@URL"."""
     replay_buffer: str | None = "embedded"
     """As `replay_buffer` of `gym.make`; "none" for a dream without demonstrations."""
-    env_id: str = "DreamGym-WebShop-v0"
-    """The dream."""
-    real_env: str = "Real-WebShop-v0"
-    """The real environment, for evaluation."""
+    world: WorldName = "webshop"
+    """Which bundled world."""
     episodes: int = 200
     """Held-out tasks of the first and the last evaluation for real, >= 1."""
     dream_episodes: int = 80
@@ -78,6 +77,11 @@ class DemoConfig:
     seed: int = 0
     threads: int | None = None
     """CPU threads; None leaves torch's choice."""
+
+    @property
+    def place(self) -> World:
+        """Dream and real environment."""
+        return WORLDS[self.world]
 
     def __post_init__(self) -> None:
         if self.minutes <= 0:
@@ -122,8 +126,7 @@ def check_assets(config: DemoConfig) -> None:
     Raises:
         DataError: says which, and what can be given instead.
     """
-    domain = "webshop"
-    wanted = {"policy": embedded_policy_path(domain), "experience_model": embedded_model_path(domain)}
+    wanted = {"policy": embedded_policy_path(config.world), "experience_model": embedded_model_path(config.world)}
     for name, folder in wanted.items():
         if getattr(config, name) == "embedded" and not (folder / "config.json").exists():
             raise DataError(
@@ -140,10 +143,11 @@ def grpo_config(config: DemoConfig) -> GRPOConfig:
     return replace(
         PRESETS["small"][1],
         policy=config.policy,
-        env_id=config.env_id,
+        env_id=config.place.dream,
         output=str(config.out),
         settings=dream_settings(config),
-        eval_envs=(config.real_env,),
+        eval_envs=(config.place.real,),
+        eval_settings=config.place.real_settings,
         updates=config.max_updates,
         tasks_per_update=config.tasks_per_update,
         group_size=config.group_size,
@@ -177,8 +181,6 @@ def evaluate(run: Run, episodes: int, in_dream: int) -> Played:
         count_real_steps(run, pool, "eval", found[pool.source].steps)
         if pool.source == "dream":
             dreamed = rollouts
-    if set(found) != {"dream", "real"}:
-        raise ValueError(f"`env_id` and `real_env` must be a dream and a real environment, got {sorted(found)}")
     return Played(Point(run.update, found["dream"], found["real"]), dreamed)
 
 
@@ -194,8 +196,8 @@ def dream_one(run: Run, tries: int = 8) -> Trajectory:
 
 def audited(config: DemoConfig, run: Run) -> tuple[str, dict[str, Any]]:
     """Where the audit comes from, and what `dreamgym audit` found for one policy, as data."""
-    folder = embedded_model_path("webshop") if config.experience_model == "embedded" else Path(config.experience_model)
-    card = json.loads((folder / SETTINGS_FILE).read_text("utf-8")) if (folder / SETTINGS_FILE).exists() else {}
+    model = config.experience_model
+    card = read_card(embedded_model_path(config.world) if model == "embedded" else Path(model))
     reports = [report["policies"] for report in card.get("reports", {}).values() if "policies" in report]
     if reports:
         named = {found["policy"]: found for found in reports[0]}
@@ -204,8 +206,9 @@ def audited(config: DemoConfig, run: Run) -> tuple[str, dict[str, Any]]:
     audit = AuditConfig(
         (config.policy,), episodes=config.audit_episodes, max_tokens=config.max_tokens, seed=config.seed
     )
-    real = open_pool(config.real_env, min(run.pool.size, config.audit_episodes), split="train")
-    result, _ = audit_policy(audit, config.policy, run.pool, real, gym.make(config.real_env, disable_env_checker=True))
+    real = open_pool(config.place.real, min(run.pool.size, config.audit_episodes), split="train")
+    replayed = gym.make(config.place.real, disable_env_checker=True)
+    result, _ = audit_policy(audit, config.policy, run.pool, real, replayed)
     source = f"Audited just now: {config.audit_episodes} episodes of the starting policy."
     return source, {**asdict(result), "passes": passes(result)}
 
@@ -236,7 +239,7 @@ def main(config: DemoConfig) -> None:
     check_assets(config)
     clock = Clock(config.minutes, time.monotonic())
     views = Views(config.minutes)
-    views.stage("Loading the experience model, the starting policy and the real WebShop")
+    views.stage(f"Loading the experience model, the starting policy and the real {config.place.title}")
     quieten()
     if config.threads:
         import torch
@@ -256,13 +259,13 @@ def main(config: DemoConfig) -> None:
     before = evaluate(run, config.episodes, config.dream_episodes)
     clock.evaluation = time.monotonic() - begun
     views.evaluation(before.point)
-    views.stage("GRPO in the dream, without a single step in the real WebShop")
+    views.stage(f"GRPO in the dream, without a single step in the real {config.place.title}")
     points = train(run, config, clock, views)
     views.stage("The trained policy on the same tasks")
     after = evaluate(run, config.episodes, config.dream_episodes)
     save_policy(config.out / "policy", run.model.model, run.model.tokenizer)
     points = [before.point, *points, after.point]
-    told = choose_episodes_to_tell(before.dreamed, after.dreamed, config.real_env)
+    told = choose_episodes_to_tell(before.dreamed, after.dreamed, config.place)
     report = make_report(config, run, clock, points, (source, audit_rows(audit)), told)
     page = write(config, run, report, clock)
     views.result(report, page)
@@ -281,7 +284,7 @@ def make_report(
     """The report's content."""
     minutes = clock.elapsed() / 60
     return Report(
-        title="Trained in a dream, tested in the real WebShop",
+        title=f"Trained in a dream, tested in the real {config.place.title}",
         lead=(
             f"{run.update} GRPO updates of {config.tasks_per_update} tasks x {config.group_size} dreamed episodes. "
             f"The real environment was used to evaluate ({run.real_steps['eval']:,} steps) and audit, never to learn."

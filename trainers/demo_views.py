@@ -20,8 +20,10 @@ from rich.text import Text
 from dreamgym_env.types import Trajectory, Transition
 
 from .agent import Rollout
+from .pools import read_settings
 from .report import Report, Told, comparison
 from .report_curve import Point, interval
+from .worlds import World
 
 AuditRow = tuple[str, str, str, bool | None]
 PACKAGES = ("dreamgym-env", "torch", "transformers", "gymnasium", "chromadb", "numpy", "bm25s", "thefuzz")
@@ -131,12 +133,13 @@ def audit_rows(record: Mapping[str, Any]) -> list[AuditRow]:
     return rows
 
 
-def choose_episodes_to_tell(before: Sequence[Rollout], after: Sequence[Rollout], real_env: str) -> list[Told]:
+def choose_episodes_to_tell(before: Sequence[Rollout], after: Sequence[Rollout], world: World) -> list[Told]:
     """Three dreamed episodes: a task that only the trained policy solves, before and after, and a failure after.
 
     Each is replayed in the real environment. Where there is no such task, others take their place.
     """
-    env = gym.make(real_env, split="held_out", disable_env_checker=True)
+    settings = {**read_settings(world.real_settings), "split": "held_out"}
+    env = gym.make(world.real, disable_env_checker=True, **settings)
     pairs = [(one.trajectory, two.trajectory) for one, two in zip(before, after, strict=True)]
     learned = next((pair for pair in pairs if pair[1].success and pair[0].end_reason == "failure"), None)
     learned = learned or next((pair for pair in pairs if pair[1].success and not pair[0].success), None) or pairs[0]
@@ -144,18 +147,18 @@ def choose_episodes_to_tell(before: Sequence[Rollout], after: Sequence[Rollout],
     rest = [pair[1] for pair in pairs if pair is not learned]
     failed = next((one for one in rest if one.end_reason == "failure"), rest[0] if rest else None)
     chosen += [("After training, another task", failed)] if failed else []
-    return [Told(f"{title}: {one.end_reason}", replay_remark(env, one), one) for title, one in chosen]
+    return [Told(f"{title}: {one.end_reason}", replay_remark(env, world.title, one), one) for title, one in chosen]
 
 
-def replay_remark(env: Any, trajectory: Trajectory) -> str:
+def replay_remark(env: Any, title: str, trajectory: Trajectory) -> str:
     """What the same actions do in the real environment."""
     from .audit import replay
 
     equal, succeeded = replay(env, trajectory)
     verdict = "success" if succeeded else "no success"
     return (
-        f"The same actions replayed in the real WebShop: {verdict}; {equal} of {len(trajectory.transitions)} pages are "
-        "the very same."
+        f"The same actions replayed in the real {title}: {verdict}; {equal} of {len(trajectory.transitions)} states "
+        "are the very same."
     )
 
 
