@@ -38,7 +38,7 @@ def load_model(config: ExperienceTrainingConfig, corpus: Corpus) -> tuple[Any, A
         tokenizer = AutoTokenizer.from_pretrained(config.base)
         model = widened(model, config.widen) if config.widen else model
         return (_with_adapters(model, config.lora_rank) if config.lora_rank else model), tokenizer, {}
-    fitted = build_tokenizer(fit_vocabulary(texts_of(corpus)))
+    fitted = build_tokenizer(fit_vocabulary(texts_of(corpus), phrases=config.phrases))
     if config.base is None:
         return build_model(config.model, fitted), fitted, {}
     model = AutoModelForCausalLM.from_pretrained(config.base, use_safetensors=True)

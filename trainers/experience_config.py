@@ -23,6 +23,8 @@ class ExperienceTrainingConfig:
     """Checkpoint to start from; None trains from scratch."""
     vocabulary: Literal["fit", "keep"] = "fit"
     """"fit" gives a small model a tokenizer of this corpus; "keep" leaves a pretrained one its own."""
+    phrases: int = 0
+    """Most joins of words that occur together into one token, with "fit"; for worlds whose texts are templates."""
     widen: int | None = None
     """Tokens that the convolutions of an LFM2 `base` shall see, where that is more than they do; nothing is lost."""
     lora_rank: int = 0

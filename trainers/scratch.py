@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from .phrases import find_phrases, phrase_pattern
 
 PAD, END = "<|pad|>", "<|end|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
@@ -45,14 +47,21 @@ def _splitter(tokens: Iterable[str]) -> re.Pattern[str]:
 @dataclass(frozen=True)
 class Vocabulary:
     """What a tokenizer is made of, most frequent first: `pieces` (words, punctuation) with counts, and whole `lines`,
-    with the new line in front of those that do not begin a turn."""
+    with the new line in front of those that do not begin a turn. `phrases` are pieces of several words, longest
+    first."""
 
     lines: tuple[str, ...]
     pieces: tuple[tuple[str, int], ...]
+    phrases: tuple[str, ...] = ()
+
+    @property
+    def pattern(self) -> str:
+        """The regular expression of a piece."""
+        return phrase_pattern(self.phrases) + PIECE.pattern
 
 
 def fit_vocabulary(
-    texts: Iterable[str], max_size: int = 8000, min_count: int = 2, line_share: float = 0.2
+    texts: Iterable[str], max_size: int = 8000, min_count: int = 2, line_share: float = 0.2, phrases: int = 0
 ) -> Vocabulary:
     """Counts lines and words of a corpus.
 
@@ -60,20 +69,32 @@ def fit_vocabulary(
         max_size: most words kept.
         min_count: a word seen less often is spelled in characters.
         line_share: a line of at least two words becomes one token if it stands in this share of the texts.
+        phrases: most joins of neighbouring words (`find_phrases`); for worlds whose texts are templates.
     """
-    words: Counter[str] = Counter()
+    texts = list(texts)
+    lines = _whole_lines(texts, line_share)
+    turns, tags, whole = (_splitter(some) for some in ((*ROLES, END), (*JOINTS, *TAGS), lines or (END,)))
+    parts = [[part for turn in turns.split(text) for part in tags.split(turn)] for text in texts]
+    found: tuple[str, ...] = ()
+    if phrases:
+        loose = [
+            [*PIECE.findall(spaced("\0".join(part for one in text for part in whole.split(one))))] for text in parts
+        ]
+        found = find_phrases(loose, phrases)
+    piece = re.compile(phrase_pattern(found) + PIECE.pattern)
+    words = Counter(word for text in parts for part in text for word in piece.findall(spaced(part)))
+    kept = [(word, count) for word, count in words.most_common(max_size) if count >= min_count]
+    return Vocabulary(lines, tuple(kept), found)
+
+
+def _whole_lines(texts: Sequence[str], share: float) -> tuple[str, ...]:
+    """The lines that become one token each."""
+    turns = _splitter((*ROLES, END))
     lines: Counter[str] = Counter()
-    total = 0
-    turns, tags = _splitter((*ROLES, END)), _splitter((*JOINTS, *TAGS))
     for text in texts:
-        total += 1
-        parts = [part for turn in turns.split(text) for part in tags.split(turn)]
-        words.update(piece for part in parts for piece in PIECE.findall(spaced(part)))
         found = (line for turn in turns.split(text) for line in (turn.split("\n")[0], *re.findall("\n[^\n]*", turn)))
         lines.update({line for line in found if _may_be_a_token(line)})
-    whole = [line for line, count in lines.most_common(200) if count >= max(line_share * total, 2)]
-    kept = [(word, count) for word, count in words.most_common(max_size) if count >= min_count]
-    return Vocabulary(tuple(whole), tuple(kept))
+    return tuple(line for line, count in lines.most_common(200) if count >= max(share * len(texts), 2))
 
 
 def _may_be_a_token(line: str) -> bool:
@@ -91,7 +112,7 @@ def build_tokenizer(vocabulary: Vocabulary) -> Any:
     scores = _piece_scores(vocabulary)
     core = Tokenizer(models.Unigram(list(scores.items()), unk_id=0, byte_fallback=True))
     core.normalizer = normalizers.Sequence([normalizers.Replace("\n", "\n "), normalizers.Replace("[", "[ ")])
-    core.pre_tokenizer = pre_tokenizers.Split(Regex(PIECE.pattern), "isolated")
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(vocabulary.pattern), "isolated")
     core.decoder = decoders.Sequence(
         [decoders.ByteFallback(), decoders.Fuse(), decoders.Replace("[ ", "["), decoders.Replace("\n ", "\n")]
     )

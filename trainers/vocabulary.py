@@ -28,6 +28,8 @@ class VocabularyConfig:
     out: Path = Path("runs/world-base")
     """Folder of the checkpoint."""
     domain: str = "webshop"
+    phrases: int = 0
+    """Most joins of words that occur together into one token, >= 0; for worlds whose texts are templates."""
     seed: int = 0
     model: SmallConfig = field(default_factory=SmallConfig)
 
@@ -38,7 +40,12 @@ def main(config: VocabularyConfig) -> dict[str, Any]:
 
     torch.manual_seed(config.seed)
     settings = ExperienceTrainingConfig(
-        data=config.data, base=config.base, domain=config.domain, seed=config.seed, model=config.model
+        data=config.data,
+        base=config.base,
+        domain=config.domain,
+        phrases=config.phrases,
+        seed=config.seed,
+        model=config.model,
     )
     model, tokenizer, ways = load_model(settings, Corpus(settings, read_training_data(settings)))
     model.save_pretrained(config.out)
