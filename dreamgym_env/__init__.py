@@ -68,5 +68,11 @@ _register(
     "dreamgym_env.vector_env:DreamGymVectorEnv",
     domain="webshop",
 )
+_register(
+    "DreamGym-ALFWorld-v0",
+    "dreamgym_env.env:DreamGymEnv",
+    "dreamgym_env.vector_env:DreamGymVectorEnv",
+    domain="alfworld",
+)
 _register("Real-ALFWorld-v0", "dreamgym_env.wrappers.alfworld.env:AlfworldEnv", None)
 _register("Real-WebShop-v0", "dreamgym_env.wrappers.webshop.env:WebShopEnv", None)

@@ -92,9 +92,9 @@ class AlfworldEnv(gym.Env[str, str]):
     ) -> None:
         one_of("split", split, get_args(SplitName))
         one_of("render_mode", render_mode, (None, *self.metadata["render_modes"]))
-        for name, value in (("horizon", horizon), ("games", games)):
+        for name, value, unit in (("horizon", horizon, "step"), ("games", games, "game")):
             if value is not None and value < 1:
-                raise ValueError(f"`{name}` must be >= 1, got {value}")
+                raise ValueError(f"`{name}` must be >= 1 {unit}, got {value}")
         kinds = _read_kinds(task_types)
         self.root = official_root(data_dir)
         self.generated = self.root is None
