@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import gymnasium as gym
 
@@ -147,8 +147,12 @@ def main(config: CollectConfig) -> dict[str, Any]:
 
 def write_tasks(env_id: str, path: Path, settings: Mapping[str, Any]) -> int:
     """Writes every task of a real environment, training and held-out, as the seed tasks of its dream; how many."""
-    unwrapped: Any = gym.make(env_id, disable_env_checker=True, **{**settings, "split": "all"}).unwrapped
-    tasks = [unwrapped.task_of(task_id) for task_id in unwrapped.task_ids]
+    whole, *splits = [
+        gym.make(env_id, disable_env_checker=True, **{**settings, "split": split}).unwrapped
+        for split in ("all", *get_args(Split))
+    ]
+    ours = {task_id for split in splits for task_id in split.task_ids}  # a world may have further splits
+    tasks = [whole.task_of(task_id) for task_id in whole.task_ids if task_id in ours]
     text = "".join(json.dumps(asdict(task)) + "\n" for task in tasks)
     data = gzip.compress(text.encode(), mtime=0) if path.suffix == ".gz" else text.encode()
     path.parent.mkdir(parents=True, exist_ok=True)

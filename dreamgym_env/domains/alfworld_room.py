@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from dreamgym_env.domain import Action
 from dreamgym_env.domains.alfworld_things import (
@@ -50,6 +51,7 @@ _ACTION = re.compile(
     r"|(?P<alone>inventory|look|help)"
 )
 _WORDS = {"take": "from", "move": "to"}
+_DEEPEST = 200  # calls of `_after` within one another
 
 
 def parse(action: str) -> Action | None:
@@ -99,13 +101,20 @@ class Room:
     @classmethod
     def after(cls, state: str, history: Iterable[Transition]) -> Room:
         """The knowledge after these steps; `state` is the first state where there were none."""
-        steps = tuple(history)
-        room = cls()
-        room.begin(steps[0].state if steps else state)
-        for step in steps:
-            if action := parse(step.action):
-                room.hear(action, step.next_state)
-        return room
+        transitions = tuple(history)
+        start = transitions[0].state if transitions else state
+        steps = tuple((step.action, step.next_state) for step in transitions)
+        for length in range(_DEEPEST, len(steps), _DEEPEST):
+            _after(start, steps[:length])
+        return _after(start, steps).copy()
+
+    def copy(self) -> Room:
+        """The same knowledge, to go on from."""
+        contents = {place: set(things) for place, things in self.contents.items()}
+        return replace(
+            self, contents=contents, seen=set(self.seen), doors=dict(self.doors), marks=set(self.marks),
+            groups=dict(self.groups),
+        )  # fmt: skip
 
     def begin(self, state: str) -> None:
         """Reads the first state."""
@@ -271,6 +280,19 @@ class Room:
         if self.here and place not in self.near:
             together = tuple(sorted({*self.near, *self.groups.get(place, (place,))}))
             self.groups |= dict.fromkeys(together, together)
+
+
+@lru_cache(maxsize=2048)
+def _after(start: str, steps: tuple[tuple[str, str], ...]) -> Room:
+    """The knowledge after steps (action, text), from what is kept of one step less: a dream asks often at each step."""
+    room = Room()
+    if not steps:
+        room.begin(start)
+        return room
+    room = _after(start, steps[:-1]).copy()
+    if action := parse(steps[-1][0]):
+        room.hear(action, steps[-1][1])
+    return room
 
 
 def _names(text: str) -> tuple[str, ...]:
