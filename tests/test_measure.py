@@ -92,6 +92,22 @@ def test_a_model_that_is_always_right_measures_one(policy: str) -> None:
         assert measures.success_precision == measures.success_recall == Share(3, 3)
 
 
+def test_as_dreamed_rules_and_what_is_known_answer_too() -> None:
+    """A model that only mumbles is right where it is not asked; by itself it is right nowhere."""
+    episodes = [play(task, "random", 3) for task in tasks_of("held_out", 3)]
+    mumbler = Scripted(lambda *_: "mumble")
+
+    def measured(as_dreamed: bool) -> measuring.Measures:
+        config = ExperienceConfig(top_k=0, attempts=1, use_known=as_dreamed, use_contradictions=False)
+        return measure(ExperienceModel(mumbler, WEBSHOP, None, config), episodes, as_dreamed)
+
+    assert measured(False).parsed.count == 0
+    dreamed = measured(True)
+    assert dreamed.by_action["impossible"].rate == 1.0
+    asked = [len(call) for call in mumbler.calls[len(mumbler.calls) // 2 :]]
+    assert dreamed.parsed.count == dreamed.exact_state.count == dreamed.parsed.n - sum(asked) > 0
+
+
 def test_task_variations_are_counted_by_what_is_wrong_with_them() -> None:
     tasks = [*tasks_of("train", 4), *tasks_of("held_out", 1)]
     new = "<task>Find me green hats, and price lower than 30.00 dollars</task>"

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dreamgym_env.domain import Domain, load_domain
+from dreamgym_env.dream import is_possible
 from dreamgym_env.experience_model import ExperienceModel
 from dreamgym_env.loading import choose_tasks, load_experience_model
 from dreamgym_env.task_generator import TaskGenerator
@@ -41,6 +42,9 @@ class MeasureConfig:
     top_k: int | None = None
     """Demonstrations; None takes the checkpoint's own setting."""
     use_recall: bool = True
+    as_dreamed: bool = False
+    """Whether rules answer impossible actions and what is known is repeated, as in a dream; the model by itself is
+    measured otherwise. Nothing is drawn twice either way."""
     variations: int = 0
     """Task variations asked of the model as M_task (Eq. 6), one try each."""
     output: Path | None = None
@@ -49,7 +53,7 @@ class MeasureConfig:
 
 @dataclass(frozen=True)
 class Measures:
-    """Shares over single predictions, one greedy attempt each, nothing resampled; `by_action` are exact next states."""
+    """Shares over single predictions, one greedy attempt each; `by_action` are exact next states."""
 
     parsed: Share
     exact_state: Share
@@ -62,7 +66,9 @@ class Measures:
     """The domain's own measures (`item title and price`, `chosen options`, ...)."""
 
 
-def measure(model: ExperienceModel, trajectories: Sequence[Trajectory], batch: int = 64) -> Measures:
+def measure(
+    model: ExperienceModel, trajectories: Sequence[Trajectory], as_dreamed: bool = False, batch: int = 64
+) -> Measures:
     """Predicts every step of the trajectories from its true history."""
     pairs = [
         (context, step)
@@ -72,9 +78,17 @@ def measure(model: ExperienceModel, trajectories: Sequence[Trajectory], batch: i
     found: list[tuple[StepContext, Transition, Any]] = []
     for start in range(0, len(pairs), batch):
         chunk = pairs[start : start + batch]
-        results = model.predict([context for context, _ in chunk])
-        found += [(context, step, result) for (context, step), result in zip(chunk, results, strict=True)]
+        asked = [context for context, _ in chunk if not as_dreamed or is_possible(model.domain, context)]
+        results = dict(zip(map(id, asked), model.predict(asked), strict=True))
+        found += [
+            (context, step, results.get(id(context)) or impossible(model.domain, context)) for context, step in chunk
+        ]
     return summarise(model.domain, found)
+
+
+def impossible(domain: Domain, context: StepContext) -> Prediction:
+    """What the rules answer."""
+    return Prediction("", domain.impossible_response(context.state, context.action), 0.0, False, attempts=0)
 
 
 def summarise(domain: Domain, found: Sequence[tuple[StepContext, Transition, Any]]) -> Measures:
@@ -129,13 +143,13 @@ def details_of(domain: Domain, context: StepContext, step: Transition, predicted
 
 def main(config: MeasureConfig) -> dict[str, Any]:
     """Measures, prints a table and returns the result as data."""
-    settings: dict[str, Any] = {"temperature": 0.0, "attempts": 1, "use_known": False, "use_contradictions": False}
-    settings["use_recall"] = config.use_recall
+    settings: dict[str, Any] = {"temperature": 0.0, "open_temperature": None, "attempts": 1}
+    settings |= {"use_contradictions": False, "use_known": config.as_dreamed, "use_recall": config.use_recall}
     if config.top_k is not None:
         settings["top_k"] = config.top_k
     domain = load_domain(config.domain)
     model = load_experience_model(domain, config.model, **settings)
-    measures = measure(model, held_out(config))
+    measures = measure(model, held_out(config), config.as_dreamed)
     show(measures)
     report = {"config": json.loads(json.dumps(asdict(config), default=str)), **asdict(measures)}
     if config.variations:
