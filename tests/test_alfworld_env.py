@@ -228,7 +228,7 @@ def test_demonstrators(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["nobody", "slips", "oracle-0.3", "slips-1.5", "searcher-2"])
 def test_unknown_demonstrators(name: str) -> None:
-    with pytest.raises(ValueError, match="`policy` must be oracle, random, slips-P or searcher-P"):
+    with pytest.raises(ValueError, match="`policy` must be oracle, random, slips-P, fumbles-P or searcher-P"):
         make_env().demonstrator(name, seed=0)
 
 

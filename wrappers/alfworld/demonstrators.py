@@ -1,4 +1,4 @@
-"""Imperfect agents for offline data: an oracle that slips, a searcher who reads states, and one who acts at random.
+"""Imperfect agents for offline data: an oracle that slips or fumbles, a searcher who reads states, or randomness.
 
 An experience model that only saw experts lets a weak policy get away with anything, so the data must hold wandering,
 wrong objects, things put away elsewhere and impossible actions.
@@ -13,7 +13,8 @@ from typing import Any
 from .oracle import AlfworldOracle
 from .reader import AlfworldReader, impossible
 
-_NAME = re.compile(r"(oracle|random|slips|searcher)(?:-(0?\.\d+|[01]))?$")
+_WORDS = re.compile(r"([a-z]+ \d+)")
+_NAME = re.compile(r"(oracle|random|slips|fumbles|searcher)(?:-(0?\.\d+|[01]))?$")
 
 
 class SlippingOracle:
@@ -36,6 +37,34 @@ class SlippingOracle:
         return self.rng.choice(here if self.rng.random() < 0.5 else offered)
 
 
+class FumblingOracle(SlippingOracle):
+    """With probability `slip` does what is impossible now: mostly what could be done a while ago, or does it to another
+    thing or place. What it does else is the slipping oracle's, half of the time."""
+
+    def __init__(self, slip: float, seed: int) -> None:
+        super().__init__(0.5, seed)
+        self.fumble = slip
+
+    def act(self, env: Any) -> str:
+        """The next action, as text."""
+        if self.rng.random() >= self.fumble:
+            return super().act(env)
+        unwrapped = env.unwrapped
+        now: list[str] = unwrapped.engine.admissible
+        if self.rng.random() < 0.25:
+            return impossible(unwrapped.task, now, self.rng)
+        told = sorted({*now, *(step.action for step in unwrapped.transitions)})
+        words = [_WORDS.split(action) for action in told]
+        names = sorted({name for split in words for name in split[1::2]})
+        for _ in range(20):
+            parts = list(self.rng.choice(words))
+            if len(parts) > 1:
+                parts[self.rng.randrange(1, len(parts), 2)] = self.rng.choice(names)
+            if (action := "".join(parts)) not in now:
+                return action
+        return impossible(unwrapped.task, now, self.rng)
+
+
 class Searcher:
     """`reader.AlfworldReader` as a demonstrator; it reads states and the instruction alone, as an agent must."""
 
@@ -53,16 +82,20 @@ class Searcher:
 
 
 def demonstrator(name: str, seed: int) -> AlfworldOracle | SlippingOracle | Searcher:
-    """An agent by name: `oracle`, `slips-0.3`, `searcher-0.1` (how often it wanders, in [0, 1]) or `random`.
+    """An agent by name: `oracle`, `slips-0.3`, `fumbles-0.4`, `searcher-0.1` (how often it errs, in [0, 1]), `random`.
 
     Raises:
         ValueError: no such name, or a number outside [0, 1].
     """
     match = _NAME.match(name)
-    if not match or (match[1] in ("slips", "searcher")) != bool(match[2]):
-        raise ValueError(f"`policy` must be oracle, random, slips-P or searcher-P, P in [0, 1], got {name!r}")
+    if not match or (match[1] in ("slips", "fumbles", "searcher")) != bool(match[2]):
+        raise ValueError(
+            f"`policy` must be oracle, random, slips-P, fumbles-P or searcher-P, P in [0, 1], got {name!r}"
+        )
     if match[1] == "oracle":
         return AlfworldOracle()
     if match[1] == "searcher":
         return Searcher(float(match[2]), seed)
+    if match[1] == "fumbles":
+        return FumblingOracle(float(match[2]), seed)
     return SlippingOracle(float(match[2]) if match[2] else 1.0, seed)

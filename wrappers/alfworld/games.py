@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -138,7 +139,7 @@ def entity_names(ids: set[str]) -> dict[str, str]:
 
 @lru_cache(maxsize=16)
 def find_games(root: str, splits: tuple[OfficialSplit, ...], kinds: tuple[Kind, ...]) -> tuple[Game, ...]:
-    """All games of these splits and task types below `<root>/json_2.1.1`, in the order of their ids.
+    """All games of these splits and task types below `<root>/json_2.1.1`, split by split, types mixed (`_place`).
 
     Files that cannot be played are skipped and named in one warning.
 
@@ -161,7 +162,14 @@ def find_games(root: str, splits: tuple[OfficialSplit, ...], kinds: tuple[Kind, 
             f"{Path(root) / DATA_FOLDER} must hold playable games of {'/'.join(splits)} and {'/'.join(kinds)}"
             " (<task>/<trial>/game.tw-pddl); `alfworld-download` fetches the official ones"
         )
-    return tuple(games)
+    return tuple(sorted(games, key=lambda game: (splits.index(game.split), *_place(game.task_id))))
+
+
+def _place(task_id: str) -> tuple[int, str]:
+    """Where a game stands in its split, so that the first so many are a fair sample of all task types: generated games
+    by their number, since types take turns; official ones as drawn by lot, the same on every machine."""
+    number = re.search(r"/trial_G\d+_S\d+_(\d+)$", task_id)
+    return (int(number[1]), "") if number else (-1, hashlib.sha256(task_id.encode()).hexdigest())
 
 
 def official_root(data_dir: str | None) -> str | None:
