@@ -18,13 +18,14 @@ torch = pytest.importorskip("torch")
 
 from guessing_world import GuessingEnv, demonstrations, dream_registered, make_checkpoint, make_task  # noqa: E402
 
-from dreamgym_env.trainers import grpo, grpo_run, pools  # noqa: E402
+from dreamgym_env.trainers import grpo, pools, rounds  # noqa: E402
 from dreamgym_env.trainers.agent import Rollout, Turn  # noqa: E402
 from dreamgym_env.trainers.batches import make_batch, pack_by_length, padding_share, response_logits  # noqa: E402
 from dreamgym_env.trainers.checkpoint import list_checkpoints  # noqa: E402
 from dreamgym_env.trainers.grpo_config import PRESETS, GRPOConfig  # noqa: E402
 from dreamgym_env.trainers.logs import read_metrics  # noqa: E402
 from dreamgym_env.trainers.losses import token_logprobs  # noqa: E402
+from dreamgym_env.trainers.run import prepare  # noqa: E402
 from dreamgym_env.trainers.sft import SFTConfig, train  # noqa: E402
 from dreamgym_env.types import (  # noqa: E402
     DataError,
@@ -112,7 +113,11 @@ def test_two_and_two_updates_are_four_bit_for_bit(config: Any, tmp_path: Path) -
 def script(tmp_path: Path, settings: GRPOConfig, body: str) -> Path:
     """A program that runs `body` with the given settings as `config`."""
     lines = [f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})", "import guessing_world, torch"]
-    lines += ["from dreamgym_env.trainers import grpo, grpo_run", f"config = grpo.GRPOConfig(**{vars(settings)!r})"]
+    lines += [
+        "from dreamgym_env.trainers import grpo",
+        "from dreamgym_env.trainers.run import prepare",
+        f"config = grpo.GRPOConfig(**{vars(settings)!r})",
+    ]
     file = tmp_path / "program.py"
     file.write_text("\n".join([*lines, body]) + "\n", encoding="utf-8")
     return file
@@ -138,7 +143,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(config: Any, tmp_path: 
 @pytest.mark.slow
 def test_two_processes_make_the_step_of_one(config: Any, tmp_path: Path) -> None:
     body = """
-run = grpo_run.prepare(config)
+run = prepare(config)
 tasks = run.curriculum.sample(4)
 run.model.seed(5)
 from dreamgym_env.trainers.rollout import Collector, collect
@@ -163,8 +168,8 @@ def test_a_cut_checkpoint_is_told_and_passed_over_on_demand(config: Any) -> None
     weights = newest / "policy" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(DataError, match=r"must have .* got 1000 bytes"):
-        grpo_run.prepare(config(resume=True))
-    assert grpo_run.prepare(config(resume=True, fall_back=True)).update == 1
+        prepare(config(resume=True))
+    assert prepare(config(resume=True, fall_back=True)).update == 1
 
 
 def test_groups_without_spread_and_broken_episodes_teach_nothing(config: Any) -> None:
@@ -205,7 +210,7 @@ def test_an_action_that_changed_nothing_can_be_kept_from_the_credit_of_a_success
 
 
 def test_a_round_without_spread_changes_no_weight(config: Any) -> None:
-    run = grpo_run.prepare(config())
+    run = prepare(config())
     before = [weight.clone() for weight in run.network.parameters()]
     metrics = grpo.learn(run, grpo.score(config(), [[episode("failure")] * 4])[0])
     assert metrics["train/optimizer_steps"] == metrics["train/tokens"] == 0
@@ -214,12 +219,12 @@ def test_a_round_without_spread_changes_no_weight(config: Any) -> None:
 
 def collected(run: Any) -> list[grpo.Scored]:
     tasks = run.curriculum.sample(2)
-    groups = grpo_run.play(run, run.pool, tasks, 4, Sampling(1.0, max_tokens=12), seed=1)
+    groups = rounds.play(run, run.pool, tasks, 4, Sampling(1.0, max_tokens=12), seed=1)
     return [grpo.Scored(r, tuple(0.5 - i for i in range(len(r.turns)))) for group in groups for r in group]
 
 
 def test_one_padded_pass_sees_what_the_sampler_saw(config: Any) -> None:
-    run = grpo_run.prepare(config())
+    run = prepare(config())
     items = collected(run)
     batch = make_batch([item.rollout for item in items])
     logprobs = token_logprobs(response_logits(run.network, batch), batch.targets_BK)
@@ -232,7 +237,7 @@ def test_one_padded_pass_sees_what_the_sampler_saw(config: Any) -> None:
 def test_packing_has_no_influence_on_the_gradient(config: Any, how: Any) -> None:
     gradients = []
     for budget in (60, 4096):
-        run = grpo_run.prepare(config(token_budget=budget, aggregation=how, kl_coef=0.1, max_grad_norm=1e9))
+        run = prepare(config(token_budget=budget, aggregation=how, kl_coef=0.1, max_grad_norm=1e9))
         items = collected(run)
         for weight in run.reference.parameters():  # so that the KL has a slope
             weight.data.mul_(1.1)
@@ -298,7 +303,7 @@ def test_variations_are_proposed_dreamed_and_resumed(config: Any, dream_id: str,
     state = json.loads((list_checkpoints(tmp_path / "run" / "checkpoints")[-1] / "state.json").read_text())
     assert len(state["proposed"]) >= len(state["curriculum"]["generated"]) > 0
     assert all(task["parent_id"] for task in state["proposed"])
-    resumed = grpo_run.prepare(dataclasses.replace(settings, resume=True))
+    resumed = prepare(dataclasses.replace(settings, resume=True))
     assert [task.task_id for task in resumed.proposed] == [task["task_id"] for task in state["proposed"]]
 
 
