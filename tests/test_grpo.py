@@ -16,7 +16,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from guessing_world import GuessingEnv, demonstrations, dream_registered, make_checkpoint, make_task  # noqa: E402
+from guessing_world import GuessingEnv, dream_registered, make_episode, make_policy, make_task  # noqa: E402
 
 from dreamgym_env.trainers import grpo, pools, rounds  # noqa: E402
 from dreamgym_env.trainers.agent import Rollout, Turn  # noqa: E402
@@ -26,14 +26,11 @@ from dreamgym_env.trainers.grpo_config import PRESETS, GRPOConfig  # noqa: E402
 from dreamgym_env.trainers.logs import read_metrics  # noqa: E402
 from dreamgym_env.trainers.losses import token_logprobs  # noqa: E402
 from dreamgym_env.trainers.run import prepare  # noqa: E402
-from dreamgym_env.trainers.sft import SFTConfig, train  # noqa: E402
 from dreamgym_env.types import (  # noqa: E402
     DataError,
     EndReason,
     Sampling,
     Task,
-    Trajectory,
-    Transition,
 )
 
 DOCS = Path(__file__).parent.parent / "docs" / "grpo.md"
@@ -42,14 +39,7 @@ DOCS = Path(__file__).parent.parent / "docs" / "grpo.md"
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A policy that knows the form of an answer and says random words."""
-    folder = tmp_path_factory.mktemp("policy")
-    base = make_checkpoint(folder / "base")
-    config = SFTConfig(
-        str(base), ("demonstrations",), str(folder / "sft"), success_only=False, epochs=10, learning_rate=1e-2,
-        batch_tokens=1024, warmup_steps=5, bf16=False,
-    )  # fmt: skip
-    train(config, demonstrations(96))
-    return folder / "sft"
+    return make_policy(tmp_path_factory.mktemp("policy"))
 
 
 @pytest.fixture
@@ -71,10 +61,8 @@ def dream_id() -> Iterator[str]:
         yield env_id
 
 
-def episode(reason: EndReason, turns: Sequence[Turn] = (Turn((1,), (2,), (-1.0,)),), number: int = 0) -> Rollout:
-    task = make_task(number)
-    step = Transition(task, 0, "a", "say[sun]", "b", reward=float(reason == "success"))
-    return Rollout(Trajectory(task, (step,) * (reason != "model_error"), reason), tuple(turns))
+def episode(reason: EndReason, turns: Sequence[Turn] = (Turn((1,), (2,), (-1.0,)),)) -> Rollout:
+    return make_episode(reason, turns)
 
 
 def test_it_learns_and_logs_every_key_that_the_docs_define(config: Any) -> None:

@@ -43,12 +43,14 @@ class Turn:
 class Rollout:
     """A trajectory with its tokens. `reward` is the outcome reward, summed over the steps.
 
-    `context_overflow` tells that the episode ended because the next turn did not fit into the context.
+    `context_overflow` tells that the episode ended because the next turn did not fit into the context. `closing_ids`
+    are what the agent would have read next, () where the episode came to its end instead of being cut off.
     """
 
     trajectory: Trajectory
     turns: tuple[Turn, ...]
     context_overflow: bool = False
+    closing_ids: tuple[int, ...] = ()
 
     @property
     def reward(self) -> float:
@@ -103,10 +105,16 @@ class Rollout:
 
     def per_token(self, values: Sequence[float]) -> list[float]:
         """One value per turn spread over its response tokens, 0.0 on all others, (T,)."""
-        spread: list[float] = []
-        for turn, value in zip(self.turns, values, strict=True):
-            spread += [0.0] * len(turn.prompt_ids) + [value] * len(turn.response_ids)
-        return spread
+        spread = [value for turn, value in zip(self.turns, values, strict=True) for _ in turn.response_ids]
+        return self.at_responses(spread)
+
+    def at_responses(self, values: Sequence[float]) -> list[float]:
+        """One value per response token, in their order, with 0.0 on all other tokens, (T,)."""
+        left, placed = iter(values), list[float]()
+        for turn in self.turns:
+            placed += [0.0] * len(turn.prompt_ids) + [next(left) for _ in turn.response_ids]
+        assert next(left, None) is None, "as many values as response tokens"
+        return placed
 
 
 def opening_message(task: Task, state: str) -> str:

@@ -39,7 +39,7 @@ class TokenModel(Protocol):
 
 @dataclass
 class _Episode:
-    """An episode under way; `pending` are the prompt ids that the next response will answer."""
+    """An episode under way; `pending` are the prompt ids that the next response will answer, or would."""
 
     task: Task
     state: str = ""
@@ -162,6 +162,7 @@ def _advance(pool: EnvPool, chat: AgentChat, episode: _Episode, action: str, res
     if terminated or truncated:
         episode.end_reason = end_reason_of(result)
     if episode.end_reason == "model_error":
+        episode.pending = ()
         return  # nothing happened that could be written down
     parsed = pool.domain.parse_action(episode.state, action)
     transition = Transition(
@@ -178,8 +179,8 @@ def _advance(pool: EnvPool, chat: AgentChat, episode: _Episode, action: str, res
         thought=episode.thought,
     )
     episode.transitions.append(transition)
-    episode.state = state
-    if episode.end_reason is None:
+    episode.state, episode.pending = state, ()
+    if episode.end_reason in (None, "time_limit"):
         episode.pending = chat.next_ids(state, episode.ids[-1] if episode.ids else None)
 
 
@@ -199,4 +200,4 @@ def _rollout(episode: _Episode, policy: str, number: int) -> Rollout:
         policy,
         f"{policy}-{number}-{episode.task.task_id}",
     )
-    return Rollout(trajectory, tuple(episode.turns), episode.overflow)
+    return Rollout(trajectory, tuple(episode.turns), episode.overflow, episode.pending)
