@@ -18,6 +18,7 @@ torch = pytest.importorskip("torch")
 
 from guessing_world import GuessingEnv, dream_registered, make_episode, make_policy, make_task  # noqa: E402
 
+from dreamgym_env.domain import load_domain  # noqa: E402
 from dreamgym_env.trainers import grpo, pools, rounds  # noqa: E402
 from dreamgym_env.trainers.agent import Rollout, Turn  # noqa: E402
 from dreamgym_env.trainers.batches import make_batch, pack_by_length, padding_share, response_logits  # noqa: E402
@@ -328,14 +329,57 @@ def test_a_dream_has_no_budget(config: Any, dream_id: str) -> None:
     assert len(lines) == 2
 
 
-def test_presets_hold_verl_agents_figures() -> None:
-    preset = PRESETS["verl-agent-webshop"][1]
-    assert (preset.tasks_per_update, preset.group_size, preset.mini_batch) == (16, 8, 64)
+def test_groups_are_drawn_until_enough_have_spread(config: Any) -> None:
+    run = prepare(config(group_size=2, extra_groups=40))
+    groups = grpo.collect_with_spread(run, 4)
+    spread = [grpo.has_spread(run.config, group) for group in groups]
+    assert sum(spread) == 4 < len(groups) < 44
+    assert spread[-1]  # the last draw brought what was missing
+    assert run.real_steps["train"] == sum(len(one.turns) for group in groups for one in group)
+    _, metrics = grpo.score(run.config, groups)
+    assert metrics["collect/groups"] == len(groups)
+    assert metrics["collect/groups_without_spread"] == len(groups) - 4
+    again = grpo.collect_with_spread(prepare(config(group_size=2, extra_groups=40)), 4)
+    told, retold = ([one.token_ids for group in drawn for one in group] for drawn in (groups, again))
+    assert told == retold
+
+
+@pytest.mark.parametrize(("changes", "drawn"), [({}, 4), ({"extra_groups": 3}, 7), ({"real_budget": 20}, 5)])
+def test_drawing_for_spread_has_bounds(config: Any, changes: dict[str, int], drawn: int) -> None:
+    # Nobody can say "never": no group has spread, and each takes 2 x 2 steps.
+    settings = config(settings=('secret="never"',), group_size=2, **{"extra_groups": 0, **changes})
+    if "real_budget" in changes:
+        settings = dataclasses.replace(settings, extra_groups=40)
+    run = prepare(settings)
+    assert len(grpo.collect_with_spread(run, 4)) == drawn
+    assert run.real_steps["train"] == drawn * 4
+
+
+def test_the_groups_with_the_largest_spread_are_kept_by_share(config: Any) -> None:
+    halves = [episode("success"), episode("success"), episode("failure"), episode("failure")]
+    quarter = [episode("success"), episode("failure"), episode("failure"), episode("failure")]
+    bad = Turn((1,), (2,), (-1.0,), valid=False, possible=False)
+    flat = [make_episode("failure", [bad])] * 4
+    groups = [flat, quarter, halves, flat]
+    for share, learned in ((1.0, 16), (0.5, 8), (0.25, 4), (0.3, 8)):
+        scored, metrics = grpo.score(config(keep_share=share), groups)
+        assert len(scored) == learned
+        assert metrics["collect/groups_left_out"] == 4 - -(-share * 4 // 1)
+    assert [item.rollout for item in grpo.score(config(keep_share=0.25), groups)[0]] == halves
+
+
+@pytest.mark.parametrize(("name", "mini_batch", "horizon"), [("webshop", 64, 15), ("alfworld", 256, 50)])
+def test_presets_hold_the_papers_figures(name: str, mini_batch: int, horizon: int) -> None:
+    preset = PRESETS[f"paper/{name}"][1]
+    assert load_domain(name).horizon == horizon
+    assert name in preset.env_id.lower()
+    assert (preset.tasks_per_update, preset.group_size, preset.mini_batch) == (16, 8, mini_batch)
     assert (preset.learning_rate, preset.weight_decay, preset.warmup_updates) == (1e-6, 0.01, 0)
     assert (preset.clip_low, preset.clip_high, preset.dual_clip, preset.epochs) == (0.2, 0.2, 3.0, 1)
     assert (preset.kl_coef, preset.entropy_coef, preset.invalid_penalty, preset.max_grad_norm) == (0.01, 0.001, 0.1, 1)
     assert (preset.updates, preset.eval_every, preset.eval_episodes, preset.eval_temperature) == (150, 5, 128, 0.4)
     assert (preset.temperature, preset.max_tokens, preset.aggregation) == (1.0, 512, "token_mean")
+    assert (preset.extra_groups, preset.keep_share) == (0, 1.0)
     assert preset.scale_by_std
     assert not preset.graded_reward
 
@@ -347,6 +391,8 @@ def test_config_says_what_is_wrong() -> None:
         GRPOConfig(lam=2)
     with pytest.raises(ValueError, match=r"`dual_clip` must be > 1 or None, got 0\.5"):
         GRPOConfig(dual_clip=0.5)
+    with pytest.raises(ValueError, match=r"`keep_share` must be in \(0, 1\], got 0"):
+        GRPOConfig(keep_share=0)
     assert [GRPOConfig(warmup_updates=4, learning_rate=1.0).rate(update) for update in (0, 3, 9)] == [0.25, 1, 1]
 
 

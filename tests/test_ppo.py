@@ -95,8 +95,9 @@ groups = collect(Collector(run.model, run.pool, Sampling(1.0, max_tokens=12), 25
 told = ppo.learn_from(run, groups)
 weights = sum(float((w.double() ** 2).sum()) for part in (run.model.model, run.critic) for w in part.parameters())
 figures = [told[k] for k in ("train/grad_norm", "train/critic_grad_norm", "train/value_loss", "value/return")]
+# One write, or two processes mix their words.
 told = " ".join(str(figure) for figure in (*figures, weights))
-print(f"TOLD {{run.accelerator.num_processes}} {{told}}\\n", end="", flush=True)  # one write, or processes mix their words
+print(f"TOLD {{run.accelerator.num_processes}} {{told}}\\n", end="", flush=True)
 """
     program = tmp_path / "program.py"
     program.write_text("\n".join([*lines, body]), encoding="utf-8")

@@ -55,7 +55,7 @@ class ActorCritic(nn.Module):
     def values(self, ids_BT: Tensor, columns_K: Tensor) -> Tensor:
         """Values alone, (B, K); a critic with a backbone of its own then needs no pass of the policy."""
         if self.critic.backbone is None:
-            return self(ids_BT, columns_K)[1]
+            return self.forward(ids_BT, columns_K)[1]
         hidden_BTH = self.critic.backbone(input_ids=ids_BT, use_cache=False).last_hidden_state
         values: Tensor = self.critic(hidden_BTH[:, columns_K])
         return values

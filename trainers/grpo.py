@@ -1,7 +1,7 @@
 """GRPO for multi-turn agents (Eq. 3, arXiv:2511.03773) in any environment, dreamed or real.
 
     python -m dreamgym_env.trainers.grpo small --output runs/first --eval-envs Real-WebShop-v0
-    accelerate launch -m dreamgym_env.trainers.grpo verl-agent-webshop
+    accelerate launch -m dreamgym_env.trainers.grpo paper/webshop
 
 Each update: collect groups of episodes of the same tasks, score them within their groups, learn, log, evaluate, save.
 What differs from single-turn GRPO: an episode is one sequence under a response mask, in the very tokens that were
@@ -11,6 +11,8 @@ sampled, so that one forward pass learns from all of its turns; broken dreams ar
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +33,7 @@ from .learning import (
 from .learning import optimizer_step as any_optimizer_step
 from .loop import OnLog, run_updates
 from .losses import SPREAD_TOLERANCE, aggregate, group_std, grpo_advantages, token_logprobs
-from .rounds import VaryTasks, reward_of
+from .rounds import VaryTasks, affordable, collect_groups, reward_of
 from .run import Metrics, Run, prepare
 
 
@@ -45,7 +47,25 @@ class Scored:
 
 def train(config: GRPOConfig, on_log: OnLog | None = None, vary: VaryTasks | None = None) -> Path:
     """The whole run; the folder of the trained policy. `on_log` and `vary` as in `loop.run_updates`."""
-    return run_updates(prepare(config), learn_from, on_log, vary)
+    return run_updates(prepare(config), learn_from, on_log, vary, collect_with_spread)
+
+
+def collect_with_spread(run: Run[GRPOConfig], count: int) -> list[list[Rollout]]:
+    """`count` groups, and up to `extra_groups` more as long as fewer than `count` have spread: others teach nothing."""
+    groups = collect_groups(run, count)
+    for draw in itertools.count(1):
+        missing = count - sum(has_spread(run.config, group) for group in groups)
+        more = affordable(run, min(missing, count + run.config.extra_groups - len(groups)))
+        if more <= 0:
+            break
+        groups += collect_groups(run, more, draw)
+    return groups
+
+
+def has_spread(config: GRPOConfig, group: Sequence[Rollout]) -> bool:
+    """Whether the rewards of a group's whole episodes differ."""
+    rewards = [reward_of(config, one) for one in group if one.trajectory.end_reason != "model_error"]
+    return bool(rewards) and max(rewards) - min(rewards) > SPREAD_TOLERANCE
 
 
 def learn_from(run: Run[GRPOConfig], groups: Sequence[Sequence[Rollout]]) -> Metrics:
@@ -59,23 +79,27 @@ def score(config: GRPOConfig, groups: Sequence[Sequence[Rollout]]) -> tuple[list
 
     Outcome rewards are normalised within their group (Eq. 3); penalties then lower the advantage of just the response
     that earned them, so that a group is never ranked by penalties alone. An episode without any advantage teaches
-    nothing and is left out: all of a group without spread, but those with penalties.
+    nothing and is left out: all of a group without spread, but those with penalties. Of the groups the `keep_share`
+    with the largest spread counts.
     """
     rewards_PG = torch.tensor([[reward_of(config, rollout) for rollout in group] for group in groups])
     kept_PG = torch.tensor([[rollout.trajectory.end_reason != "model_error" for rollout in group] for group in groups])
     advantages_PG = grpo_advantages(rewards_PG, kept_PG, config.scale_by_std)
-    spread_P = group_std(rewards_PG, kept_PG) > SPREAD_TOLERANCE
+    std_P = group_std(rewards_PG, kept_PG)
+    chosen = std_P.argsort(descending=True, stable=True)[: math.ceil(config.keep_share * len(groups))].tolist()
     scored = [
         Scored(rollout, tuple(credit(config, float(advantages_PG[p, g]), turn) for turn in rollout.turns))
         for p, group in enumerate(groups)
         for g, rollout in enumerate(group)
-        if kept_PG[p, g] and rollout.response_tokens
+        if p in chosen and kept_PG[p, g] and rollout.response_tokens
     ]
     scored = [item for item in scored if any(abs(advantage) > SPREAD_TOLERANCE for advantage in item.advantages)]
     return scored, {
         "collect/reward": float(rewards_PG[kept_PG].mean()) if kept_PG.any() else 0.0,
-        "collect/reward_std": float(group_std(rewards_PG, kept_PG).mean()),
-        "collect/groups_without_spread": float((~spread_P).sum()),
+        "collect/reward_std": float(std_P.mean()),
+        "collect/groups": float(len(groups)),
+        "collect/groups_without_spread": float((std_P <= SPREAD_TOLERANCE).sum()),
+        "collect/groups_left_out": float(len(groups) - len(chosen)),
         "collect/broken_episodes": float((~kept_PG).sum()),
         "collect/episodes_learned": float(len(scored)),
     }

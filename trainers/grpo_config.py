@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .run_config import RunConfig
 
@@ -17,15 +17,23 @@ class GRPOConfig(RunConfig):
     """Episodes of each task (G), >= 2."""
     scale_by_std: bool = True
     """Whether advantages are divided by their group's standard deviation."""
+    extra_groups: int = 0
+    """Further groups that a round may draw, >= 0, until `tasks_per_update` of them have spread (dynamic sampling,
+    arXiv:2503.14476)."""
+    keep_share: float = 1.0
+    """Share of a round's groups that are learned from, in (0, 1]: those with the largest spread of rewards."""
     credit_impossible: bool = True
     """Whether a response whose action the state does not offer shares in its episode's positive advantage, though its
     action changed nothing."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check("extra_groups", self.extra_groups >= 0, ">= 0")
+        self.check("keep_share", 0 < self.keep_share <= 1, "in (0, 1]")
         self.check("group_size", self.group_size >= 2, ">= 2: advantages compare the episodes of a group")
 
 
+_PAPER = GRPOConfig(policy="Qwen/Qwen2.5-7B-Instruct", bf16=True, gradient_checkpointing=True)
 PRESETS = {
     "small": (
         "The bundled policy of a few million parameters, on a CPU.",
@@ -43,9 +51,13 @@ PRESETS = {
             device="cpu",
         ),
     ),
-    "verl-agent-webshop": (
+    "paper/webshop": (
         "verl-agent's settings for WebShop, which the paper uses; for models of 3B to 8B parameters on GPUs.",
-        GRPOConfig(policy="Qwen/Qwen2.5-7B-Instruct", bf16=True, gradient_checkpointing=True),
+        _PAPER,
+    ),
+    "paper/alfworld": (
+        "verl-agent's settings for ALFWorld, which the paper uses; for models of 3B to 8B parameters on GPUs.",
+        replace(_PAPER, env_id="Real-ALFWorld-v0", mini_batch=256),
     ),
 }
 """Name to (description, config)."""

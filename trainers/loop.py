@@ -28,12 +28,19 @@ from .variations import dreamed_variations
 
 OnLog = Callable[[int, Metrics], None]
 """Called with (updates done, metrics) for every line that is logged, in the main process."""
-LearnFrom = Callable[[Run[ConfigT], list[list[Rollout]]], Metrics]
+Groups = list[list[Rollout]]
+LearnFrom = Callable[[Run[ConfigT], Groups], Metrics]
 """What makes an algorithm: scores the round's groups of episodes and changes the weights; figures of both."""
+Collect = Callable[[Run[ConfigT], int], Groups]
+"""Plays a round of so many groups."""
 
 
 def run_updates(
-    run: Run[ConfigT], learn_from: LearnFrom[ConfigT], on_log: OnLog | None = None, vary: VaryTasks | None = None
+    run: Run[ConfigT],
+    learn_from: LearnFrom[ConfigT],
+    on_log: OnLog | None = None,
+    vary: VaryTasks | None = None,
+    collect: Collect[ConfigT] = collect_groups,
 ) -> Path:
     """All updates that are left; the folder of the trained policy.
 
@@ -59,7 +66,7 @@ def run_updates(
         if config.eval_every and resumed is None:
             write(evaluate_all(run))
         while groups := groups_to_play(run):
-            metrics = train_once(run, learn_from, vary, groups)
+            metrics = train_once(run, learn_from, vary, groups, collect)
             write(metrics)
             last = groups_to_play(run) == 0
             if config.eval_every and (last or run.update % config.eval_every == 0):
@@ -77,10 +84,16 @@ def run_updates(
     return run.folder / "policy"
 
 
-def train_once(run: Run[ConfigT], learn_from: LearnFrom[ConfigT], vary: VaryTasks | None, count: int) -> Metrics:
+def train_once(
+    run: Run[ConfigT],
+    learn_from: LearnFrom[ConfigT],
+    vary: VaryTasks | None,
+    count: int,
+    collect: Collect[ConfigT] = collect_groups,
+) -> Metrics:
     """One update: collect `count` groups, learn from them, teach the curriculum, grow the buffer."""
     started = time.perf_counter()
-    groups = collect_groups(run, count)
+    groups = collect(run, count)
     metrics = describe(run, [rollout for group in groups for rollout in group])
     collected = time.perf_counter()
     metrics |= learn_from(run, groups) | teach_curriculum(run, groups, vary)

@@ -25,21 +25,25 @@ EVALUATED += ("invalid_rate", "impossible_rate", "cut_responses", "context_overf
 def groups_to_play(run: Run[RunConfig]) -> int:
     """Groups of the next round: `tasks_per_update`, or fewer where `real_budget` would not last for all steps that more
     could take; 0 where the run is at its end."""
+    return affordable(run, run.config.tasks_per_update) if run.update < run.config.updates else 0
+
+
+def affordable(run: Run[RunConfig], groups: int) -> int:
+    """So many groups, or as many as `real_budget` is sure to last for."""
     config = run.config
-    if run.update >= config.updates:
-        return 0
     if config.real_budget is None or run.pool.source != "real":
-        return config.tasks_per_update
+        return groups
     left = config.real_budget - run.real_steps["train"]
-    return min(config.tasks_per_update, left // (config.group_size * run.pool.horizon))
+    return min(groups, left // (config.group_size * run.pool.horizon))
 
 
-def collect_groups(run: Run[RunConfig], count: int) -> list[list[Rollout]]:
-    """`count` groups of episodes of the curriculum's next tasks, their real interactions counted."""
+def collect_groups(run: Run[RunConfig], count: int, draw: int = 0) -> list[list[Rollout]]:
+    """`count` groups of episodes of the curriculum's next tasks, their real interactions counted; `draw` is the number
+    of such collections before in the same round."""
     config = run.config
     sampling = Sampling(temperature=config.temperature, max_tokens=config.max_tokens)
     tasks = run.curriculum.sample(count)
-    groups = play(run, run.pool, tasks, config.group_size, sampling, run.draw_seed(COLLECT))
+    groups = play(run, run.pool, tasks, config.group_size, sampling, run.draw_seed(COLLECT, draw))
     count_real_steps(run, run.pool, "train", sum(len(rollout.turns) for group in groups for rollout in group))
     return groups
 

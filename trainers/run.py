@@ -24,6 +24,7 @@ from .run_config import RunConfig
 
 Metrics = dict[str, float]
 ConfigT = TypeVar("ConfigT", bound=RunConfig, covariant=True)
+GivenT = TypeVar("GivenT", bound=RunConfig)
 WithCritic = Callable[[Any, str, Any], Any]
 """The policy's network, the checkpoint it started from and the device, to the network that is trained: a module with
 the critic as `critic`."""
@@ -66,13 +67,13 @@ class Run(Generic[ConfigT]):
     def folder(self) -> Path:
         return Path(self.config.output)
 
-    def draw_seed(self, stream: int) -> int:
-        """The seed of one purpose in one update and process."""
-        entropy = [self.config.seed, self.update, stream, self.accelerator.process_index]
+    def draw_seed(self, stream: int, number: int = 0) -> int:
+        """The seed of one purpose in one update and process; `number` tells several draws apart."""
+        entropy = [self.config.seed, self.update, stream, self.accelerator.process_index, *([number] if number else ())]
         return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
-def prepare(config: ConfigT, with_critic: WithCritic | None = None) -> Run[ConfigT]:
+def prepare(config: GivenT, with_critic: WithCritic | None = None) -> Run[GivenT]:
     """Loads policy, critic, reference, environments and, where asked for and there, the newest checkpoint."""
     from accelerate import Accelerator  # type: ignore[import-untyped]
 
