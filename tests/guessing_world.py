@@ -216,14 +216,16 @@ def make_policy(folder: Path) -> Path:
     return folder / "sft"
 
 
-def make_episode(reason: EndReason, turns: Sequence[Turn], number: int = 0, closing_ids: Sequence[int] = ()) -> Rollout:
+def make_episode(
+    reason: EndReason, turns: Sequence[Turn], number: int = 0, closing_ids: Sequence[int] = (), windowed: bool = False
+) -> Rollout:
     """An episode of so many turns, with the reward that belongs to its end."""
     task, broken = make_task(number), reason == "model_error"
     steps = tuple(
         Transition(task, step, "a", "say[sun]", "b", float(reason == "success" and step == len(turns) - 1))
         for step in range(len(turns) - broken)
     )
-    return Rollout(Trajectory(task, steps, reason), tuple(turns), closing_ids=tuple(closing_ids))
+    return Rollout(Trajectory(task, steps, reason), tuple(turns), False, tuple(closing_ids), windowed)
 
 
 def demonstrations(count: int, seed: int = 0, words: tuple[str, ...] = WORDS) -> list[Trajectory]:

@@ -368,11 +368,14 @@ def test_the_groups_with_the_largest_spread_are_kept_by_share(config: Any) -> No
     assert [item.rollout for item in grpo.score(config(keep_share=0.25), groups)[0]] == halves
 
 
-@pytest.mark.parametrize(("name", "mini_batch", "horizon"), [("webshop", 64, 15), ("alfworld", 256, 50)])
-def test_presets_hold_the_papers_figures(name: str, mini_batch: int, horizon: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "mini_batch", "horizon", "prompt_tokens"), [("webshop", 64, 15, 4096), ("alfworld", 256, 50, 2048)]
+)
+def test_presets_hold_the_papers_figures(name: str, mini_batch: int, horizon: int, prompt_tokens: int) -> None:
     preset = PRESETS[f"paper/{name}"][1]
     assert load_domain(name).horizon == horizon
     assert name in preset.env_id.lower()
+    assert (preset.history, preset.context_tokens) == (2, prompt_tokens + 512)
     assert (preset.tasks_per_update, preset.group_size, preset.mini_batch) == (16, 8, mini_batch)
     assert (preset.learning_rate, preset.weight_decay, preset.warmup_updates) == (1e-6, 0.01, 0)
     assert (preset.clip_low, preset.clip_high, preset.dual_clip, preset.epochs) == (0.2, 0.2, 3.0, 1)

@@ -299,13 +299,16 @@ def test_a_budget_of_real_interactions_bounds_the_run(config: Any) -> None:
     assert 90 - 2 < lines[-1]["real/train_steps"] <= 90  # an episode has at most 2 steps
 
 
-@pytest.mark.parametrize(("name", "mini_batch", "horizon"), [("webshop", 64, 15), ("alfworld", 256, 50)])
-def test_presets_hold_the_papers_figures(name: str, mini_batch: int, horizon: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "mini_batch", "horizon", "prompt_tokens"), [("webshop", 64, 15, 4096), ("alfworld", 256, 50, 2048)]
+)
+def test_presets_hold_the_papers_figures(name: str, mini_batch: int, horizon: int, prompt_tokens: int) -> None:
     from dreamgym_env.domain import load_domain
 
     preset = PRESETS[f"paper/{name}"][1]
     assert load_domain(name).horizon == horizon
     assert name in preset.env_id.lower()
+    assert (preset.history, preset.context_tokens) == (2, prompt_tokens + 512)
     assert (preset.tasks_per_update, preset.group_size, preset.mini_batch, preset.epochs) == (128, 1, mini_batch, 1)
     assert (preset.learning_rate, preset.critic_learning_rate, preset.critic) == (1e-6, 1e-5, "separate")
     assert (preset.weight_decay, preset.warmup_updates, preset.critic_warmup, preset.max_grad_norm) == (0.01, 0, 0, 1)

@@ -52,7 +52,7 @@ def estimate(run: Run[PPOConfig], rollouts: Sequence[Rollout]) -> tuple[list[Est
     """Advantages and returns of all episodes that are not broken (Eq. 2), and figures of them."""
     config = run.config
     whole = [one for one in rollouts if one.trajectory.end_reason != "model_error" and one.turns]
-    found = in_passes(run, [prolonged(run, rollout) for rollout in whole], lambda batch: look(run, batch))
+    found = looked_at(run, [prolonged(run, rollout) for rollout in whole])
     rewards = [reward_of(config, rollout) for rollout in whole]
     figures = {
         "collect/reward": sum(rewards) / max(1, len(rewards)),
@@ -70,10 +70,10 @@ def estimate(run: Run[PPOConfig], rollouts: Sequence[Rollout]) -> tuple[list[Est
     figures |= value_figures(advantages_RU, returns_RU, units)
     if config.whiten_advantages:
         advantages_RU = whiten(advantages_RU, units.mask_RU)
-    items = [
+    episodes = [
         to_tokens(config, *one) for one in zip(whole, found, advantages_RU.tolist(), returns_RU.tolist(), strict=True)
     ]
-    return items, figures
+    return [part for item in episodes for part in in_sequences(item)], figures
 
 
 def goes_on(config: PPOConfig, rollout: Rollout) -> bool:
@@ -86,10 +86,20 @@ def prolonged(run: Run[PPOConfig], rollout: Rollout) -> Rollout:
     that nobody gave, so that the value in front of it is that of the state it was cut off in."""
     if not goes_on(run.config, rollout):
         return rollout
-    room = max(0, int(run.model.max_context) - len(rollout.token_ids))
+    room = max(0, int(run.model.max_context) - (0 if rollout.windowed else len(rollout.token_ids)))
     # Where the context is full the end of the prompt stays: it is there that the critic has learned to value states.
     closing = rollout.closing_ids[max(0, len(rollout.closing_ids) - room) :]
     return replace(rollout, turns=(*rollout.turns, Turn(closing, (0,), (0.0,))))
+
+
+def looked_at(run: Run[PPOConfig], rollouts: Sequence[Rollout]) -> list[Valued]:
+    """Values and reference log-probabilities of whole episodes, from one pass over each of their sequences."""
+    found = iter(in_passes(run, [part for one in rollouts for part in one.sequences], lambda batch: look(run, batch)))
+    parts = [[next(found) for _ in rollout.sequences] for rollout in rollouts]
+    return [
+        Valued(tuple(v for part in seen for v in part.values), tuple(v for part in seen for v in part.reference))
+        for seen in parts
+    ]
 
 
 def look(run: Run[PPOConfig], sequences: Sequence[Rollout]) -> list[Valued]:
@@ -177,6 +187,17 @@ def to_tokens(
         tuple(returns[turn] for turn in turns),
         tuple(position in firsts for position in range(count)),
     )
+
+
+def in_sequences(item: Estimated) -> list[Estimated]:
+    """The episode as the network reads it: whole, or in windows each turn by itself."""
+    parts, start = list[Estimated](), 0
+    for rollout in item.rollout.sequences:
+        span = slice(start, start + rollout.response_tokens)
+        before = Valued(item.before.values[span], item.before.reference[span])
+        parts.append(Estimated(rollout, before, item.advantages[span], item.returns[span], item.valued[span]))
+        start = span.stop
+    return parts
 
 
 def value_figures(advantages_RU: Tensor, returns_RU: Tensor, units: Units) -> Metrics:

@@ -39,7 +39,7 @@ from .run import Metrics, Run, prepare
 
 @dataclass(frozen=True)
 class Scored:
-    """An episode to learn from and the advantage of each of its turns."""
+    """A sequence to learn from (an episode, or in windows a turn) and the advantage of each of its turns."""
 
     rollout: Rollout
     advantages: tuple[float, ...]
@@ -71,7 +71,7 @@ def has_spread(config: GRPOConfig, group: Sequence[Rollout]) -> bool:
 def learn_from(run: Run[GRPOConfig], groups: Sequence[Sequence[Rollout]]) -> Metrics:
     """One update of the weights from a round's groups."""
     scored, figures = score(run.config, groups)
-    return figures | learn(run, scored)
+    return figures | learn(run, in_sequences(scored))
 
 
 def score(config: GRPOConfig, groups: Sequence[Sequence[Rollout]]) -> tuple[list[Scored], Metrics]:
@@ -105,6 +105,18 @@ def score(config: GRPOConfig, groups: Sequence[Sequence[Rollout]]) -> tuple[list
     }
 
 
+def in_sequences(scored: Sequence[Scored]) -> list[Scored]:
+    """The episodes as the network reads them: in windows each turn by itself, those without an advantage left out."""
+    parts: list[Scored] = []
+    for item in scored:
+        if not item.rollout.windowed:
+            parts.append(item)
+            continue
+        turns = zip(item.rollout.sequences, item.advantages, strict=True)
+        parts += [Scored(turn, (advantage,)) for turn, advantage in turns if abs(advantage) > SPREAD_TOLERANCE]
+    return parts
+
+
 def credit(config: GRPOConfig, advantage: float, turn: Turn) -> float:
     """The episode's advantage as one response has it: less where its action was unreadable or impossible."""
     if not turn.valid:
@@ -115,7 +127,7 @@ def credit(config: GRPOConfig, advantage: float, turn: Turn) -> float:
 
 
 def learn(run: Run[GRPOConfig], scored: Sequence[Scored]) -> Metrics:
-    """`epochs` passes over the episodes in shuffled mini-batches, one optimizer step each; means over all tokens."""
+    """`epochs` passes over the sequences in shuffled mini-batches, one optimizer step each; means over all tokens."""
     sums: Metrics = {}
     for group in run.optimizer.param_groups:
         group["lr"] = run.config.rate(run.update)

@@ -33,7 +33,9 @@ class GRPOConfig(RunConfig):
         self.check("group_size", self.group_size >= 2, ">= 2: advantages compare the episodes of a group")
 
 
-_PAPER = GRPOConfig(policy="Qwen/Qwen2.5-7B-Instruct", bf16=True, gradient_checkpointing=True)
+_PAPER = GRPOConfig(
+    policy="Qwen/Qwen2.5-7B-Instruct", history=2, context_tokens=4096 + 512, bf16=True, gradient_checkpointing=True
+)
 PRESETS = {
     "small": (
         "The bundled policy of a few million parameters, on a CPU.",
@@ -57,7 +59,7 @@ PRESETS = {
     ),
     "paper/alfworld": (
         "verl-agent's settings for ALFWorld, which the paper uses; for models of 3B to 8B parameters on GPUs.",
-        replace(_PAPER, env_id="Real-ALFWorld-v0", mini_batch=256),
+        replace(_PAPER, env_id="Real-ALFWorld-v0", context_tokens=2048 + 512, mini_batch=256),
     ),
 }
 """Name to (description, config)."""

@@ -69,7 +69,14 @@ class PPOConfig(RunConfig):
         return self.critic_learning_rate * self.warmth(update)
 
 
-_PAPER = PPOConfig(policy="Qwen/Qwen2.5-7B-Instruct", bootstrap=False, bf16=True, gradient_checkpointing=True)
+_PAPER = PPOConfig(
+    policy="Qwen/Qwen2.5-7B-Instruct",
+    history=2,
+    context_tokens=4096 + 512,
+    bootstrap=False,
+    bf16=True,
+    gradient_checkpointing=True,
+)
 PRESETS = {
     "small": (
         "The bundled policy of a few million parameters, on a CPU.",
@@ -95,7 +102,7 @@ PRESETS = {
     ),
     "paper/alfworld": (
         "verl-agent's PPO for ALFWorld, which the paper builds on; for models of 3B to 8B parameters on GPUs.",
-        replace(_PAPER, env_id="Real-ALFWorld-v0", mini_batch=256),
+        replace(_PAPER, env_id="Real-ALFWorld-v0", context_tokens=2048 + 512, mini_batch=256),
     ),
 }
 """Name to (description, config)."""

@@ -56,7 +56,8 @@ def play(
     run.model.forget()  # what an earlier call left in the cache must not decide the last bits of this one
     pool.seed(seed)
     context = min(run.config.context_tokens, int(run.model.max_context))
-    collector = Collector(run.model, pool, sampling, context, policy=f"{run.folder.name}-{run.update}")
+    policy = f"{run.folder.name}-{run.update}"
+    collector = Collector(run.model, pool, sampling, context, policy, run.config.history)
     rank, count = run.accelerator.process_index, run.accelerator.num_processes
     mine = collect(collector, tasks[rank::count], group_size)
     if count == 1:

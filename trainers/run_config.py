@@ -36,8 +36,13 @@ class RunConfig:
     """Sampling temperature of the policy, > 0."""
     max_tokens: int = 512
     """Longest response, in tokens."""
+    history: int | None = None
+    """What the policy sees of its episode: None for all of it, as one growing conversation, which is one sequence to
+    learn from; k >= 0 for the task, the number of steps so far, the last k states and actions and the present state,
+    where each turn is a sequence of its own."""
     context_tokens: int = 16384
-    """Longest episode, in tokens; an episode that outgrows it ends with "time_limit" and is counted."""
+    """Longest sequence (episode, or with `history` turn), in tokens; an episode that outgrows it ends with "time_limit"
+    and is counted."""
 
     learning_rate: float = 1e-6
     """AdamW's rate."""
@@ -45,7 +50,7 @@ class RunConfig:
     """Updates over which the rate rises linearly; constant afterwards."""
     weight_decay: float = 0.01
     mini_batch: int = 64
-    """Episodes of an optimizer step, about: the round is split evenly."""
+    """Sequences (episodes, or with `history` turns) of an optimizer step, about: the round is split evenly."""
     token_budget: int = 16384
     """Tokens of a forward pass, padding included; has no influence on results but memory and speed."""
     epochs: int = 1
@@ -124,6 +129,7 @@ class RunConfig:
             self.check(name, getattr(self, name) >= 1, ">= 1")
         for name in ("kl_coef", "entropy_coef", "invalid_penalty", "impossible_penalty", "clip_high", "eval_every"):
             self.check(name, getattr(self, name) >= 0, ">= 0")
+        self.check("history", self.history is None or self.history >= 0, ">= 0 or None")
         self.check("num_envs", self.num_envs is None or self.num_envs >= 1, ">= 1 or None")
         self.check("temperature", self.temperature > 0, "> 0: a greedy policy explores nothing")
         self.check("learning_rate", self.learning_rate > 0, "> 0")
