@@ -7,7 +7,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from dreamgym_env.trainers.estimates import Estimated, Valued, estimate, prolong
 from dreamgym_env.trainers.logs import read_metrics  # noqa: E402
 from dreamgym_env.trainers.ppo_config import PRESETS, PPOConfig  # noqa: E402
 from dreamgym_env.trainers.run import save  # noqa: E402
-from dreamgym_env.types import DataError, Sampling  # noqa: E402
+from dreamgym_env.types import DataError, Sampling, Task  # noqa: E402
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -297,6 +297,40 @@ def test_a_budget_of_real_interactions_bounds_the_run(config: Any) -> None:
     lines: list[dict[str, float]] = []
     ppo.train(config(updates=100, real_budget=90), lambda _, metrics: lines.append(metrics))
     assert 90 - 2 < lines[-1]["real/train_steps"] <= 90  # an episode has at most 2 steps
+
+
+def test_the_curriculum_learns_from_clusters_of_similar_tasks(config: Any) -> None:
+    asked: list[list[Task]] = []
+
+    def vary(tasks: Sequence[Task], seed: int) -> list[Task]:
+        asked.append(list(tasks))
+        name = f"made-{len(asked)}"
+        return [dataclasses.replace(tasks[0], task_id=name, origin="generated", parent_id=tasks[0].task_id)]
+
+    lines: list[dict[str, float]] = []
+    # Each task is played once in a round: only together do they have a variance.
+    settings = config(tasks_per_update=8, updates=3, lam=0.25, variations=2, learning_rate=1e-6)
+    ppo.train(settings, lambda _, metrics: lines.append(metrics), vary)
+    entropies = [metrics["curriculum/reward_entropy"] for metrics in lines]
+    assert max(entropies) > 0
+    assert len(asked) == sum(entropy > 0 for entropy in entropies)
+    assert 0 < max(metrics["collect/generated_share"] for metrics in lines) <= 0.25
+    assert all(metrics["curriculum/clusters"] == 1 for metrics in lines)  # all tasks of this world read alike
+    state = load_state(list_checkpoints(Path(settings.output) / "checkpoints")[-1])["curriculum"]
+    assert set(state["values"].values()) & set(entropies) - {0.0}
+
+
+def test_clusters_hold_the_rounds_episodes_and_can_be_switched_off(config: Any) -> None:
+    run = ppo.prepare(config(cluster_size=1, group_size=2, tasks_per_update=3))
+    groups = ppo.collector_of_clusters(run.config)(run, 3)
+    assert [len(group) for group in groups] == [2, 2, 2]
+    assert all(len({one.trajectory.task.task_id for one in group}) == 1 for group in groups)
+    halves = [make_episode("success", [turn(4)], 0), make_episode("failure", [turn(4)], 1)]
+    broken = make_episode("model_error", [turn(4)], 3)
+    figures = ppo.spread_figures(run.config, [halves, [halves[1]] * 2 + [broken], [broken]])
+    assert figures == {"curriculum/clusters": 3, "curriculum/reward_entropy": pytest.approx(0.125)}
+    rounds.teach_curriculum(run, [[*halves, broken]], None)
+    assert run.curriculum.values == {"guess-0": 0.25, "guess-1": 0.25, "guess-3": 0.25}
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,10 @@ from typing import Any
 
 from torch import Tensor
 
+from dreamgym_env.clusters import cluster_tasks
+from dreamgym_env.curriculum import reward_entropy
+from dreamgym_env.encoders import load_encoder
+
 from .agent import Rollout
 from .batches import make_batch
 from .checkpoint import load_module
@@ -31,17 +35,17 @@ from .learning import (
     policy_loss,
     token_sums,
 )
-from .loop import OnLog, run_updates
+from .loop import Collect, OnLog, run_updates
 from .losses import adapted_kl_coef, aggregate, value_loss
 from .ppo_config import PRESETS, PPOConfig
-from .rounds import VaryTasks
+from .rounds import VaryTasks, collect_groups, reward_of
 from .run import Metrics, Run, load_policy
 from .run import prepare as prepare_run
 
 
 def train(config: PPOConfig, on_log: OnLog | None = None, vary: VaryTasks | None = None) -> Path:
     """The whole run; the folder of the trained policy. `on_log` and `vary` as in `loop.run_updates`."""
-    return run_updates(prepare(config), learn_from, on_log, vary)
+    return run_updates(prepare(config), learn_from, on_log, vary, collector_of_clusters(config))
 
 
 def prepare(config: PPOConfig) -> Run[PPOConfig]:
@@ -59,16 +63,40 @@ def prepare(config: PPOConfig) -> Run[PPOConfig]:
     return run
 
 
+def collector_of_clusters(config: PPOConfig) -> Collect[PPOConfig]:
+    """Collects a round and groups its episodes by similar tasks (Section 4.2): what curriculum and replay buffer take
+    the reward entropy over, where a task is played once."""
+    encoder = load_encoder(config.encoder)
+
+    def collect(run: Run[PPOConfig], count: int) -> list[list[Rollout]]:
+        groups = collect_groups(run, count)
+        if config.cluster_size == 1:
+            return groups
+        rollouts = [rollout for group in groups for rollout in group]
+        clusters = cluster_tasks([one.trajectory.task for one in rollouts], encoder, config.cluster_size)
+        return [[rollouts[index] for index in cluster] for cluster in clusters]
+
+    return collect
+
+
 def learn_from(run: Run[PPOConfig], groups: Sequence[Sequence[Rollout]]) -> Metrics:
     """One update of the weights from a round's episodes."""
     rollouts = [rollout for group in groups for rollout in group]
     items, figures = estimate(run, rollouts)
-    figures |= {"train/kl_coef": run.carried["kl_coef"]} | learn(run, items)
+    figures |= {"train/kl_coef": run.carried["kl_coef"], **spread_figures(run.config, groups)}
+    figures |= learn(run, items)
     if run.config.kl_target is not None and items:
         run.carried["kl_coef"] = adapted_kl_coef(
             run.carried["kl_coef"], figures["train/kl"], run.config.kl_target, len(rollouts), run.config.kl_horizon
         )
     return figures
+
+
+def spread_figures(config: PPOConfig, groups: Sequence[Sequence[Rollout]]) -> Metrics:
+    """How many groups of similar tasks there are and how their outcomes vary (Eq. 7)."""
+    whole = [[one for one in group if one.trajectory.end_reason != "model_error"] for group in groups]
+    found = [reward_entropy([reward_of(config, one) for one in group]) for group in whole if group]
+    return {"curriculum/clusters": float(len(groups)), "curriculum/reward_entropy": sum(found) / max(1, len(found))}
 
 
 def learn(run: Run[PPOConfig], items: Sequence[Estimated]) -> Metrics:

@@ -52,6 +52,12 @@ class PPOConfig(RunConfig):
     kl_horizon: int = 10_000
     """Episodes in which an adapted `kl_coef` changes by 20% at most, >= 1."""
 
+    cluster_size: int = 8
+    """Episodes of similar tasks, about, over which the curriculum takes the reward entropy together, >= 2; 1 takes it
+    over each task's own episodes."""
+    encoder: str = "embedded"
+    """What tells similar tasks: "embedded", "sentence-transformers:NAME" or "openai:MODEL@URL"."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("critic_learning_rate", "value_coef"):
@@ -61,6 +67,7 @@ class PPOConfig(RunConfig):
         for name in ("value_clip", "kl_target"):
             self.check(name, getattr(self, name) is None or getattr(self, name) > 0, "> 0 or None")
         self.check("critic_warmup", self.critic_warmup >= 0, ">= 0")
+        self.check("cluster_size", self.cluster_size >= 1, ">= 1")
         self.check("kl_horizon", self.kl_horizon >= 1, ">= 1")
         self.check("kl_target", self.kl_target is None or self.kl_coef > 0, "None where `kl_coef` is 0")
 

@@ -91,11 +91,13 @@ def informative(groups: Sequence[Sequence[Rollout]]) -> list[list[Trajectory]]:
 
 
 def teach_curriculum(run: Run[RunConfig], groups: Sequence[Sequence[Rollout]], vary: VaryTasks | None) -> Metrics:
-    """Tells the curriculum how the tasks went (Eq. 7) and, where `lam` > 0, has it take in variations (Eq. 6)."""
+    """Tells the curriculum how the tasks of each group went together (Eq. 7) and, where `lam` > 0, has it take in
+    variations (Eq. 6)."""
     for group in groups:
         rewards = [reward_of(run.config, r) for r in group if r.trajectory.end_reason != "model_error"]
-        if rewards:
-            run.curriculum.update(group[0].trajectory.task, rewards)
+        tasks = {rollout.trajectory.task.task_id: rollout.trajectory.task for rollout in group}
+        for task in tasks.values() if rewards else ():
+            run.curriculum.update(task, rewards)
     if vary is None or run.config.lam == 0:
         return {}
     chosen = run.curriculum.select_for_variation(run.config.variations)
