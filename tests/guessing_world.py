@@ -15,9 +15,11 @@ import numpy as np
 from dreamgym_env.domain import Action
 from dreamgym_env.replay_buffer import ReplayBuffer
 from dreamgym_env.spaces import Unicode
+from dreamgym_env.trainers.agent import Rollout, Turn
 from dreamgym_env.types import (
     Completion,
     Conversation,
+    EndReason,
     Prediction,
     Sampling,
     Split,
@@ -172,9 +174,12 @@ def make_tokenizer(template: str = TEMPLATE) -> Any:
 
 
 def make_checkpoint(folder: Path, kind: str = "lfm2", seed: int = 0) -> Path:
-    """A tiny random checkpoint (about 20,000 parameters) with its tokenizer, saved as transformers saves one."""
+    """A tiny random checkpoint (about 20,000 parameters) with its tokenizer, saved as transformers saves one.
+
+    `kind`: "lfm2", "qwen3", "llama", "gemma2" or "gemma3".
+    """
     import torch
-    from transformers import Lfm2Config, Lfm2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+    import transformers
 
     tokenizer = make_tokenizer()
     torch.manual_seed(seed)
@@ -183,15 +188,44 @@ def make_checkpoint(folder: Path, kind: str = "lfm2", seed: int = 0) -> Path:
         "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 512,
         "bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
     }  # fmt: skip
-    model: Any
+    config, network, more = {
+        "lfm2": ("Lfm2Config", "Lfm2ForCausalLM", {"layer_types": ["conv", "full_attention"]}),
+        "qwen3": ("Qwen3Config", "Qwen3ForCausalLM", {"head_dim": 16}),
+        "llama": ("LlamaConfig", "LlamaForCausalLM", {}),
+        "gemma2": ("Gemma2Config", "Gemma2ForCausalLM", {"head_dim": 16}),
+        "gemma3": ("Gemma3TextConfig", "Gemma3ForCausalLM", {"head_dim": 16}),
+    }[kind]
     if kind == "lfm2":
         shape["block_auto_adjust_ff_dim"] = False
-        model = Lfm2ForCausalLM(Lfm2Config(**shape, layer_types=["conv", "full_attention"]))
-    else:
-        model = Qwen3ForCausalLM(Qwen3Config(**shape, head_dim=16))
+    model: Any = getattr(transformers, network)(getattr(transformers, config)(**shape, **more))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def make_policy(folder: Path) -> Path:
+    """A policy that knows the form of an answer and says random words."""
+    from dreamgym_env.trainers.sft import SFTConfig, train
+
+    base = make_checkpoint(folder / "base")
+    config = SFTConfig(
+        str(base), ("demonstrations",), str(folder / "sft"), success_only=False, epochs=10, learning_rate=1e-2,
+        batch_tokens=1024, warmup_steps=5, bf16=False,
+    )  # fmt: skip
+    train(config, demonstrations(96))
+    return folder / "sft"
+
+
+def make_episode(
+    reason: EndReason, turns: Sequence[Turn], number: int = 0, closing_ids: Sequence[int] = (), windowed: bool = False
+) -> Rollout:
+    """An episode of so many turns, with the reward that belongs to its end."""
+    task, broken = make_task(number), reason == "model_error"
+    steps = tuple(
+        Transition(task, step, "a", "say[sun]", "b", float(reason == "success" and step == len(turns) - 1))
+        for step in range(len(turns) - broken)
+    )
+    return Rollout(Trajectory(task, steps, reason), tuple(turns), False, tuple(closing_ids), windowed)
 
 
 def demonstrations(count: int, seed: int = 0, words: tuple[str, ...] = WORDS) -> list[Trajectory]:

@@ -16,23 +16,22 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from guessing_world import GuessingEnv, demonstrations, dream_registered, make_checkpoint, make_task  # noqa: E402
+from guessing_world import GuessingEnv, dream_registered, make_episode, make_policy, make_task  # noqa: E402
 
-from dreamgym_env.trainers import grpo, grpo_run, pools  # noqa: E402
+from dreamgym_env.domain import load_domain  # noqa: E402
+from dreamgym_env.trainers import grpo, pools, rounds  # noqa: E402
 from dreamgym_env.trainers.agent import Rollout, Turn  # noqa: E402
 from dreamgym_env.trainers.batches import make_batch, pack_by_length, padding_share, response_logits  # noqa: E402
 from dreamgym_env.trainers.checkpoint import list_checkpoints  # noqa: E402
 from dreamgym_env.trainers.grpo_config import PRESETS, GRPOConfig  # noqa: E402
 from dreamgym_env.trainers.logs import read_metrics  # noqa: E402
 from dreamgym_env.trainers.losses import token_logprobs  # noqa: E402
-from dreamgym_env.trainers.sft import SFTConfig, train  # noqa: E402
+from dreamgym_env.trainers.run import prepare  # noqa: E402
 from dreamgym_env.types import (  # noqa: E402
     DataError,
     EndReason,
     Sampling,
     Task,
-    Trajectory,
-    Transition,
 )
 
 DOCS = Path(__file__).parent.parent / "docs" / "grpo.md"
@@ -41,14 +40,7 @@ DOCS = Path(__file__).parent.parent / "docs" / "grpo.md"
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A policy that knows the form of an answer and says random words."""
-    folder = tmp_path_factory.mktemp("policy")
-    base = make_checkpoint(folder / "base")
-    config = SFTConfig(
-        str(base), ("demonstrations",), str(folder / "sft"), success_only=False, epochs=10, learning_rate=1e-2,
-        batch_tokens=1024, warmup_steps=5, bf16=False,
-    )  # fmt: skip
-    train(config, demonstrations(96))
-    return folder / "sft"
+    return make_policy(tmp_path_factory.mktemp("policy"))
 
 
 @pytest.fixture
@@ -70,10 +62,8 @@ def dream_id() -> Iterator[str]:
         yield env_id
 
 
-def episode(reason: EndReason, turns: Sequence[Turn] = (Turn((1,), (2,), (-1.0,)),), number: int = 0) -> Rollout:
-    task = make_task(number)
-    step = Transition(task, 0, "a", "say[sun]", "b", reward=float(reason == "success"))
-    return Rollout(Trajectory(task, (step,) * (reason != "model_error"), reason), tuple(turns))
+def episode(reason: EndReason, turns: Sequence[Turn] = (Turn((1,), (2,), (-1.0,)),)) -> Rollout:
+    return make_episode(reason, turns)
 
 
 def test_it_learns_and_logs_every_key_that_the_docs_define(config: Any) -> None:
@@ -112,7 +102,11 @@ def test_two_and_two_updates_are_four_bit_for_bit(config: Any, tmp_path: Path) -
 def script(tmp_path: Path, settings: GRPOConfig, body: str) -> Path:
     """A program that runs `body` with the given settings as `config`."""
     lines = [f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})", "import guessing_world, torch"]
-    lines += ["from dreamgym_env.trainers import grpo, grpo_run", f"config = grpo.GRPOConfig(**{vars(settings)!r})"]
+    lines += [
+        "from dreamgym_env.trainers import grpo",
+        "from dreamgym_env.trainers.run import prepare",
+        f"config = grpo.GRPOConfig(**{vars(settings)!r})",
+    ]
     file = tmp_path / "program.py"
     file.write_text("\n".join([*lines, body]) + "\n", encoding="utf-8")
     return file
@@ -138,7 +132,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(config: Any, tmp_path: 
 @pytest.mark.slow
 def test_two_processes_make_the_step_of_one(config: Any, tmp_path: Path) -> None:
     body = """
-run = grpo_run.prepare(config)
+run = prepare(config)
 tasks = run.curriculum.sample(4)
 run.model.seed(5)
 from dreamgym_env.trainers.rollout import Collector, collect
@@ -163,8 +157,8 @@ def test_a_cut_checkpoint_is_told_and_passed_over_on_demand(config: Any) -> None
     weights = newest / "policy" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(DataError, match=r"must have .* got 1000 bytes"):
-        grpo_run.prepare(config(resume=True))
-    assert grpo_run.prepare(config(resume=True, fall_back=True)).update == 1
+        prepare(config(resume=True))
+    assert prepare(config(resume=True, fall_back=True)).update == 1
 
 
 def test_groups_without_spread_and_broken_episodes_teach_nothing(config: Any) -> None:
@@ -205,7 +199,7 @@ def test_an_action_that_changed_nothing_can_be_kept_from_the_credit_of_a_success
 
 
 def test_a_round_without_spread_changes_no_weight(config: Any) -> None:
-    run = grpo_run.prepare(config())
+    run = prepare(config())
     before = [weight.clone() for weight in run.network.parameters()]
     metrics = grpo.learn(run, grpo.score(config(), [[episode("failure")] * 4])[0])
     assert metrics["train/optimizer_steps"] == metrics["train/tokens"] == 0
@@ -214,12 +208,12 @@ def test_a_round_without_spread_changes_no_weight(config: Any) -> None:
 
 def collected(run: Any) -> list[grpo.Scored]:
     tasks = run.curriculum.sample(2)
-    groups = grpo_run.play(run, run.pool, tasks, 4, Sampling(1.0, max_tokens=12), seed=1)
+    groups = rounds.play(run, run.pool, tasks, 4, Sampling(1.0, max_tokens=12), seed=1)
     return [grpo.Scored(r, tuple(0.5 - i for i in range(len(r.turns)))) for group in groups for r in group]
 
 
 def test_one_padded_pass_sees_what_the_sampler_saw(config: Any) -> None:
-    run = grpo_run.prepare(config())
+    run = prepare(config())
     items = collected(run)
     batch = make_batch([item.rollout for item in items])
     logprobs = token_logprobs(response_logits(run.network, batch), batch.targets_BK)
@@ -232,7 +226,7 @@ def test_one_padded_pass_sees_what_the_sampler_saw(config: Any) -> None:
 def test_packing_has_no_influence_on_the_gradient(config: Any, how: Any) -> None:
     gradients = []
     for budget in (60, 4096):
-        run = grpo_run.prepare(config(token_budget=budget, aggregation=how, kl_coef=0.1, max_grad_norm=1e9))
+        run = prepare(config(token_budget=budget, aggregation=how, kl_coef=0.1, max_grad_norm=1e9))
         items = collected(run)
         for weight in run.reference.parameters():  # so that the KL has a slope
             weight.data.mul_(1.1)
@@ -298,7 +292,7 @@ def test_variations_are_proposed_dreamed_and_resumed(config: Any, dream_id: str,
     state = json.loads((list_checkpoints(tmp_path / "run" / "checkpoints")[-1] / "state.json").read_text())
     assert len(state["proposed"]) >= len(state["curriculum"]["generated"]) > 0
     assert all(task["parent_id"] for task in state["proposed"])
-    resumed = grpo_run.prepare(dataclasses.replace(settings, resume=True))
+    resumed = prepare(dataclasses.replace(settings, resume=True))
     assert [task.task_id for task in resumed.proposed] == [task["task_id"] for task in state["proposed"]]
 
 
@@ -335,14 +329,60 @@ def test_a_dream_has_no_budget(config: Any, dream_id: str) -> None:
     assert len(lines) == 2
 
 
-def test_presets_hold_verl_agents_figures() -> None:
-    preset = PRESETS["verl-agent-webshop"][1]
-    assert (preset.tasks_per_update, preset.group_size, preset.mini_batch) == (16, 8, 64)
+def test_groups_are_drawn_until_enough_have_spread(config: Any) -> None:
+    run = prepare(config(group_size=2, extra_groups=40))
+    groups = grpo.collect_with_spread(run, 4)
+    spread = [grpo.has_spread(run.config, group) for group in groups]
+    assert sum(spread) == 4 < len(groups) < 44
+    assert spread[-1]  # the last draw brought what was missing
+    assert run.real_steps["train"] == sum(len(one.turns) for group in groups for one in group)
+    _, metrics = grpo.score(run.config, groups)
+    assert metrics["collect/groups"] == len(groups)
+    assert metrics["collect/groups_without_spread"] == len(groups) - 4
+    again = grpo.collect_with_spread(prepare(config(group_size=2, extra_groups=40)), 4)
+    told, retold = ([one.token_ids for group in drawn for one in group] for drawn in (groups, again))
+    assert told == retold
+
+
+@pytest.mark.parametrize(("changes", "drawn"), [({}, 4), ({"extra_groups": 3}, 7), ({"real_budget": 20}, 5)])
+def test_drawing_for_spread_has_bounds(config: Any, changes: dict[str, int], drawn: int) -> None:
+    # Nobody can say "never": no group has spread, and each takes 2 x 2 steps.
+    settings = config(settings=('secret="never"',), group_size=2, **{"extra_groups": 0, **changes})
+    if "real_budget" in changes:
+        settings = dataclasses.replace(settings, extra_groups=40)
+    run = prepare(settings)
+    assert len(grpo.collect_with_spread(run, 4)) == drawn
+    assert run.real_steps["train"] == drawn * 4
+
+
+def test_the_groups_with_the_largest_spread_are_kept_by_share(config: Any) -> None:
+    halves = [episode("success"), episode("success"), episode("failure"), episode("failure")]
+    quarter = [episode("success"), episode("failure"), episode("failure"), episode("failure")]
+    bad = Turn((1,), (2,), (-1.0,), valid=False, possible=False)
+    flat = [make_episode("failure", [bad])] * 4
+    groups = [flat, quarter, halves, flat]
+    for share, learned in ((1.0, 16), (0.5, 8), (0.25, 4), (0.3, 8)):
+        scored, metrics = grpo.score(config(keep_share=share), groups)
+        assert len(scored) == learned
+        assert metrics["collect/groups_left_out"] == 4 - -(-share * 4 // 1)
+    assert [item.rollout for item in grpo.score(config(keep_share=0.25), groups)[0]] == halves
+
+
+@pytest.mark.parametrize(
+    ("name", "mini_batch", "horizon", "prompt_tokens"), [("webshop", 64, 15, 4096), ("alfworld", 256, 50, 2048)]
+)
+def test_presets_hold_the_papers_figures(name: str, mini_batch: int, horizon: int, prompt_tokens: int) -> None:
+    preset = PRESETS[f"paper/{name}"][1]
+    assert load_domain(name).horizon == horizon
+    assert name in preset.env_id.lower()
+    assert (preset.history, preset.context_tokens) == (2, prompt_tokens + 512)
+    assert (preset.tasks_per_update, preset.group_size, preset.mini_batch) == (16, 8, mini_batch)
     assert (preset.learning_rate, preset.weight_decay, preset.warmup_updates) == (1e-6, 0.01, 0)
     assert (preset.clip_low, preset.clip_high, preset.dual_clip, preset.epochs) == (0.2, 0.2, 3.0, 1)
     assert (preset.kl_coef, preset.entropy_coef, preset.invalid_penalty, preset.max_grad_norm) == (0.01, 0.001, 0.1, 1)
     assert (preset.updates, preset.eval_every, preset.eval_episodes, preset.eval_temperature) == (150, 5, 128, 0.4)
     assert (preset.temperature, preset.max_tokens, preset.aggregation) == (1.0, 512, "token_mean")
+    assert (preset.extra_groups, preset.keep_share) == (0, 1.0)
     assert preset.scale_by_std
     assert not preset.graded_reward
 
@@ -354,6 +394,8 @@ def test_config_says_what_is_wrong() -> None:
         GRPOConfig(lam=2)
     with pytest.raises(ValueError, match=r"`dual_clip` must be > 1 or None, got 0\.5"):
         GRPOConfig(dual_clip=0.5)
+    with pytest.raises(ValueError, match=r"`keep_share` must be in \(0, 1\], got 0"):
+        GRPOConfig(keep_share=0)
     assert [GRPOConfig(warmup_updates=4, learning_rate=1.0).rate(update) for update in (0, 3, 9)] == [0.25, 1, 1]
 
 

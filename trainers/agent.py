@@ -1,18 +1,19 @@
 """The LLM agent: its append-only chat as token ids, its answer format, and the rollout that remembers both.
 
 An episode is one chat: the system message and the task with the first state, the agent's response, the next state,
-its response, ... Every token is made once, by the tokenizer (what the environment says) or by the sampler (what the
-agent says), and is never decoded and encoded again, so that training sees what was sampled.
+its response, ...; or, where a window of the last steps is shown, one such chat for each turn. Every token is made once,
+by the tokenizer (what the environment says) or by the sampler (what the agent says), and is never decoded and encoded
+again, so that training sees what was sampled.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from dreamgym_env.types import Message, ModelError, Task, Trajectory
+from dreamgym_env.types import Message, ModelError, Task, Trajectory, Transition
 
 _ACTION = re.compile(r"<action>(.*?)</action>", re.DOTALL)
 _THOUGHT = re.compile(r"<think>(.*?)</think>", re.DOTALL)
@@ -23,7 +24,8 @@ _THINKING = f"<think>\n{_PROBE} thought\n</think>\n\n"
 
 @dataclass(frozen=True)
 class Turn:
-    """One exchange: the ids that came in since the last response, the sampled ids and their log-probabilities.
+    """One exchange: the ids that came in since the last response (or, in windows, the whole prompt), the sampled ids
+    and their log-probabilities.
 
     `response_logprobs` are natural logs at the sampling temperature, one per response id (or empty for
     demonstrations, which nobody sampled). `valid`: an action of the grammar could be read; `possible`: the state
@@ -43,20 +45,29 @@ class Turn:
 class Rollout:
     """A trajectory with its tokens. `reward` is the outcome reward, summed over the steps.
 
-    `context_overflow` tells that the episode ended because the next turn did not fit into the context.
+    `context_overflow` tells that the episode ended because the next turn did not fit into the context. `closing_ids`
+    are what the agent would have read next, () where the episode came to its end instead of being cut off. `windowed`:
+    each turn is a sequence of its own.
     """
 
     trajectory: Trajectory
     turns: tuple[Turn, ...]
     context_overflow: bool = False
+    closing_ids: tuple[int, ...] = ()
+    windowed: bool = False
 
     @property
     def reward(self) -> float:
         return sum(transition.reward for transition in self.trajectory.transitions)
 
     @property
+    def sequences(self) -> list[Rollout]:
+        """What the network reads in one pass each: the whole episode, or in windows each of its turns."""
+        return [replace(self, turns=(turn,)) for turn in self.turns] if self.windowed else [self]
+
+    @property
     def token_ids(self) -> list[int]:
-        """The whole episode, (T,)."""
+        """The whole episode, (T,); in windows one turn's sequence after another."""
         return [token for turn in self.turns for token in (*turn.prompt_ids, *turn.response_ids)]
 
     @property
@@ -82,7 +93,7 @@ class Rollout:
         """Tokens that the same episode would take as one sample per turn, each with all that came before it."""
         total = length = 0
         for turn in self.turns:
-            length += len(turn.prompt_ids) + len(turn.response_ids)
+            length = (0 if self.windowed else length) + len(turn.prompt_ids) + len(turn.response_ids)
             total += length
         return total
 
@@ -103,10 +114,16 @@ class Rollout:
 
     def per_token(self, values: Sequence[float]) -> list[float]:
         """One value per turn spread over its response tokens, 0.0 on all others, (T,)."""
-        spread: list[float] = []
-        for turn, value in zip(self.turns, values, strict=True):
-            spread += [0.0] * len(turn.prompt_ids) + [value] * len(turn.response_ids)
-        return spread
+        spread = [value for turn, value in zip(self.turns, values, strict=True) for _ in turn.response_ids]
+        return self.at_responses(spread)
+
+    def at_responses(self, values: Sequence[float]) -> list[float]:
+        """One value per response token, in their order, with 0.0 on all other tokens, (T,)."""
+        left, placed = iter(values), list[float]()
+        for turn in self.turns:
+            placed += [0.0] * len(turn.prompt_ids) + [next(left) for _ in turn.response_ids]
+        assert next(left, None) is None, "as many values as response tokens"
+        return placed
 
 
 def opening_message(task: Task, state: str) -> str:
@@ -117,6 +134,19 @@ def opening_message(task: Task, state: str) -> str:
 def state_message(state: str) -> str:
     """A later user turn: the state that the last action led to."""
     return f"State:\n{state}"
+
+
+def window_message(task: Task, steps: Sequence[Transition], state: str, history: int) -> str:
+    """A user turn that needs no earlier one: the task, the number of steps so far, the last `history` of them as
+    (state, action), and the present state."""
+    lines = [f"Task: {task.instruction}", f"Steps so far: {len(steps)}"]
+    for number, step in list(enumerate(steps, 1))[max(0, len(steps) - history) :]:
+        lines += [
+            f"State before step {number}:",
+            step.state,
+            f"Action of step {number}: {' '.join(step.action.split())}",
+        ]
+    return "\n".join([*lines, state_message(state)])
 
 
 def read_action(response: str) -> str:
@@ -148,28 +178,34 @@ def write_response(action: str, thought: str = "") -> str:
 
 
 class AgentChat:
-    """Turns what the environment says into token ids, each only once, for any append-only chat template.
+    """Turns what the environment says into token ids, each only once.
 
     Args:
         tokenizer: a `transformers` tokenizer with a chat template.
         instruction: the system message (`Domain.agent_instruction`); put before the first user turn where the
             template knows no system role.
+        grows: whether the chat grows from turn to turn; False where each turn shows a window and any template will do.
 
     Raises:
-        ModelError: the tokenizer has no chat template, or its template rewrites earlier turns (drops earlier
-            `<think>` blocks, for example), so that a growing chat would not be one growing sequence.
+        ModelError: the tokenizer has no chat template, or the chat `grows` and its template rewrites earlier turns
+            (drops earlier `<think>` blocks, for example), so that it would not be one growing sequence.
     """
 
-    def __init__(self, tokenizer: Any, instruction: str) -> None:
+    def __init__(self, tokenizer: Any, instruction: str, grows: bool = True) -> None:
         self.tokenizer, self.instruction = tokenizer, instruction
         if not getattr(tokenizer, "chat_template", None):
             raise ModelError("the policy's tokenizer must have a chat template, got none; set `chat_template`")
         self._system_role = self._has_system_role()
-        self._check_append_only()
+        if grows:
+            self._check_append_only()
 
     def first_ids(self, task: Task, state: str) -> tuple[int, ...]:
         """Ids of everything before the first response."""
         return self._encode(self._render(self._head(opening_message(task, state))))
+
+    def window_ids(self, task: Task, steps: Sequence[Transition], state: str, history: int) -> tuple[int, ...]:
+        """Ids of everything before a response that sees the last `history` steps."""
+        return self._encode(self._render(self._head(window_message(task, steps, state, history))))
 
     def next_ids(self, state: str, last_response_id: int | None) -> tuple[int, ...]:
         """Ids between a response and the next one. An end-of-turn token that the response already holds is left out."""

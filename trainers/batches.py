@@ -50,12 +50,17 @@ def make_batch(rollouts: Sequence[Rollout], device: torch.device | str = "cpu") 
 
 def response_logits(model: Any, batch: Batch) -> Tensor:
     """The model's logits at the batch's columns, (B, K, V), from one forward pass over whole episodes."""
+    return logits_at(model, batch.ids_BT, batch.columns_K)
+
+
+def logits_at(model: Any, ids_BT: Tensor, columns_K: Tensor) -> Tensor:
+    """The model's logits at some columns, (B, K, V)."""
     inner = getattr(model, "module", model)
     if "logits_to_keep" in inspect.signature(inner.forward).parameters:
-        logits: Tensor = model(input_ids=batch.ids_BT, logits_to_keep=batch.columns_K, use_cache=False).logits
+        logits: Tensor = model(input_ids=ids_BT, logits_to_keep=columns_K, use_cache=False).logits
         return logits
-    logits = model(input_ids=batch.ids_BT, use_cache=False).logits
-    return logits[:, batch.columns_K]
+    logits = model(input_ids=ids_BT, use_cache=False).logits
+    return logits[:, columns_K]
 
 
 def pack_by_length(lengths: Sequence[int], token_budget: int) -> list[list[int]]:

@@ -2,6 +2,7 @@
 
 checkpoints/update_000010/
     policy/                 what `transformers` saves: config, tokenizer, model.safetensors
+    critic.safetensors      the critic's weights, where the algorithm has one
     optimizer.safetensors   the optimizer's tensors, named `<parameter index>.<name>`
     state.json              the optimizer's settings and whatever the trainer adds
     manifest.json           size and SHA-256 of every other file; written last
@@ -31,10 +32,12 @@ def save_checkpoint(
     state: Mapping[str, Any],
     keep_last: int = 2,
     files: Mapping[str, str] | None = None,
+    modules: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes `folder/update_<number>` whole or not at all, then deletes all but the newest `keep_last`.
 
-    `state` must be JSON; `files` are further text files by name. Gives the path of the checkpoint.
+    `state` must be JSON; `files` are further text files by name, `modules` further networks by the name of their
+    safetensors file. Gives the path of the checkpoint.
 
     Raises:
         ValueError: `keep_last` < 1.
@@ -49,6 +52,8 @@ def save_checkpoint(
     text = json.dumps({"update": update, "optimizer": settings, **state}, indent=1)
     for name, content in {"state.json": text, **(files or {})}.items():
         (partial / name).write_text(content, encoding="utf-8")
+    for name, module in (modules or {}).items():
+        save_module(partial / name, module)
     (partial / "manifest.json").write_text(json.dumps(_manifest(partial), indent=1), encoding="utf-8")
     _flush(partial)
     if final.exists():  # a resumed run that passes here again
@@ -63,6 +68,30 @@ def save_policy(folder: Path, model: Any, tokenizer: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def save_module(file: Path, module: Any) -> None:
+    """The weights of any network as safetensors."""
+    from safetensors.torch import save_file
+
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}, file)
+
+
+def load_module(file: Path, module: Any) -> None:
+    """Puts the weights that `save_module` wrote into `module`.
+
+    Raises:
+        DataError: the file cannot be read, or belongs to another network.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        module.load_state_dict(load_file(file))
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{file} cannot be read: {error}") from error
+    except RuntimeError as error:
+        raise DataError(f"{file} belongs to another network: {error}") from error
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -30,7 +30,7 @@ from .worlds import WORLDS, World, WorldName
 
 if TYPE_CHECKING:
     from .grpo_config import GRPOConfig
-    from .grpo_run import Run
+    from .run import Run
 
 SPARE_SECONDS = 12.0
 """Kept for the report and for what takes longer than it did before."""
@@ -168,9 +168,9 @@ def dream_settings(config: DemoConfig) -> tuple[str, ...]:
     return tuple(f"{name}={json.dumps(value)}" for name, value in values.items())
 
 
-def evaluate(run: Run, episodes: int, in_dream: int) -> Played:
+def evaluate(run: Run[GRPOConfig], episodes: int, in_dream: int) -> Played:
     """Success on the first held-out tasks: `episodes` real, at most `in_dream` dreamed, the same seeds each time."""
-    from .grpo_run import count_real_steps, play
+    from .rounds import count_real_steps, play
 
     config, found, dreamed = run.config, dict[str, Evaluation](), list[Rollout]()
     sampling = Sampling(temperature=config.eval_temperature, max_tokens=config.max_tokens)
@@ -184,9 +184,9 @@ def evaluate(run: Run, episodes: int, in_dream: int) -> Played:
     return Played(Point(run.update, found["dream"], found["real"]), dreamed)
 
 
-def dream_one(run: Run, tries: int = 8) -> Trajectory:
+def dream_one(run: Run[GRPOConfig], tries: int = 8) -> Trajectory:
     """A dreamed episode of the starting policy on a training task: of a few, one that succeeds, else one that ends."""
-    from .grpo_run import play
+    from .rounds import play
 
     tasks: Sequence[Task] = run.pool.tasks[:tries]
     sampling = Sampling(temperature=run.config.eval_temperature, max_tokens=run.config.max_tokens)
@@ -194,7 +194,7 @@ def dream_one(run: Run, tries: int = 8) -> Trajectory:
     return min(episodes, key=lambda one: ("success", "failure", "time_limit", "model_error").index(one.end_reason))
 
 
-def audited(config: DemoConfig, run: Run) -> tuple[str, dict[str, Any]]:
+def audited(config: DemoConfig, run: Run[GRPOConfig]) -> tuple[str, dict[str, Any]]:
     """Where the audit comes from, and what `dreamgym audit` found for one policy, as data."""
     model = config.experience_model
     card = read_card(embedded_model_path(config.world) if model == "embedded" else Path(model))
@@ -213,10 +213,11 @@ def audited(config: DemoConfig, run: Run) -> tuple[str, dict[str, Any]]:
     return source, {**asdict(result), "passes": passes(result)}
 
 
-def train(run: Run, config: DemoConfig, clock: Clock, views: Views) -> list[Point]:
+def train(run: Run[GRPOConfig], config: DemoConfig, clock: Clock, views: Views) -> list[Point]:
     """GRPO in the dream until the time is up; the evaluations in between, none after the last update."""
-    from .grpo import train_once
+    from .grpo import learn_from
     from .logs import MetricsLog
+    from .loop import train_once
 
     points: list[Point] = []
     with MetricsLog(run.folder) as log, views.training() as tell:
@@ -227,7 +228,7 @@ def train(run: Run, config: DemoConfig, clock: Clock, views: Views) -> list[Poin
             if due:
                 points.append(evaluate(run, config.curve_episodes, config.dream_episodes).point)
             begun = time.monotonic()
-            metrics = train_once(run, None, config.tasks_per_update)
+            metrics = train_once(run, learn_from, None, config.tasks_per_update)
             log.write(run.update, metrics)
             clock.update = max(clock.update, time.monotonic() - begun)
             tell(run.update, metrics, points[-1] if points else None, clock.elapsed())
@@ -246,7 +247,7 @@ def main(config: DemoConfig) -> None:
 
         torch.set_num_threads(config.threads)
     from .checkpoint import save_policy
-    from .grpo_run import prepare
+    from .run import prepare
 
     run = prepare(grpo_config(config))
     views.stage("One dreamed episode of the starting policy: nothing here but a language model")
@@ -275,7 +276,7 @@ def main(config: DemoConfig) -> None:
 
 def make_report(
     config: DemoConfig,
-    run: Run,
+    run: Run[GRPOConfig],
     clock: Clock,
     points: Sequence[Point],
     audit: tuple[str, Any],
@@ -302,7 +303,7 @@ def make_report(
     )
 
 
-def write(config: DemoConfig, run: Run, report: Report, clock: Clock) -> Path:
+def write(config: DemoConfig, run: Run[GRPOConfig], report: Report, clock: Clock) -> Path:
     """Writes `report.html` and `demo.json`; the page's path."""
     record = {
         "points": [asdict(point) for point in report.points],

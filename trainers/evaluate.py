@@ -74,7 +74,9 @@ class EvaluateConfig:
     max_tokens: int = 512
     """Longest response, in tokens."""
     context_tokens: int = 4608
-    """Longest episode, in tokens."""
+    """Longest sequence that the policy reads, in tokens."""
+    history: int | None = None
+    """What the policy sees: None for its whole conversation, k >= 0 for the last k steps (see `dreamgym grpo`)."""
     num_envs: int = 32
     """Environments played at once."""
     device: str = "auto"
@@ -90,6 +92,8 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         if self.episodes < 1:
             raise ValueError(f"`episodes` must be >= 1, got {self.episodes}")
+        if self.history is not None and (self.history < 0 or self.policy.startswith(("script:", "openai:"))):
+            raise ValueError(f"`history` must be None, or >= 0 for a policy that is a checkpoint, got {self.history}")
         if self.num_envs < 1:
             raise ValueError(f"`num_envs` must be >= 1, got {self.num_envs}")
 
@@ -185,7 +189,7 @@ def played(config: EvaluateConfig, pool: EnvPool, tasks: Sequence[Task], progres
 
     path = str(embedded_policy_path(pool.domain.name)) if config.policy == "embedded" else config.policy
     model = TransformersModel.load(path, device=config.device)
-    collector = Collector(model, pool, sampling, config.context_tokens, Path(config.policy).name)
+    collector = Collector(model, pool, sampling, config.context_tokens, Path(config.policy).name, config.history)
     return evaluate(collector, config.env_id, tasks, config.seed, progress)[1]
 
 

@@ -1,7 +1,8 @@
-"""Losses of GRPO as pure tensor functions: advantages, clipped ratio, KL, entropy and their means.
+"""Losses of GRPO and PPO as pure tensor functions: advantages, clipped ratio, values, KL, entropy and their means.
 
 Axes, as in the names: P tasks (prompts), G episodes of one task (group), B sequences, T tokens of a sequence,
-V vocabulary. Natural logarithms throughout. Equation numbers are those of arXiv:2511.03773.
+U units of an episode that have a value each (its response tokens, or its turns), V vocabulary. Natural logarithms
+throughout. Equation numbers are those of arXiv:2511.03773.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ SPREAD_TOLERANCE = 1e-6
 """Standard deviation below which a group counts as without spread: all its rewards are equal up to rounding."""
 
 
-class PolicyLoss(NamedTuple):
-    """Per-token policy loss (B, T) and where a clip decided it, as a boolean tensor (B, T)."""
+class ClippedLoss(NamedTuple):
+    """Loss of each token (B, T) and where a clip decided it, as a boolean tensor (B, T)."""
 
     loss_BT: Tensor
     clipped_BT: Tensor
@@ -71,7 +72,7 @@ def clipped_policy_loss(
     clip_low: float = 0.2,
     clip_high: float = 0.2,
     dual_clip: float | None = 3.0,
-) -> PolicyLoss:
+) -> ClippedLoss:
     """Clipped surrogate of PPO per token, to be minimised (arXiv:1707.06347, Eq. 7).
 
     The ratio pi / pi_old is clipped to [1 - clip_low, 1 + clip_high]; the upper bound may be wider ("clip higher",
@@ -85,7 +86,7 @@ def clipped_policy_loss(
         bound_BT = -advantages_BT * dual_clip
         bounded_BT = (advantages_BT < 0) & (loss_BT > bound_BT)
         loss_BT, decided_BT = torch.where(bounded_BT, bound_BT, loss_BT), decided_BT | bounded_BT
-    return PolicyLoss(loss_BT, decided_BT)
+    return ClippedLoss(loss_BT, decided_BT)
 
 
 def k3_kl(logprobs_BT: Tensor, reference_logprobs_BT: Tensor) -> Tensor:
@@ -95,6 +96,59 @@ def k3_kl(logprobs_BT: Tensor, reference_logprobs_BT: Tensor) -> Tensor:
     """
     difference_BT = reference_logprobs_BT - logprobs_BT
     return _safe_exp(difference_BT) - difference_BT - 1
+
+
+def gae(
+    rewards_BU: Tensor, values_BU: Tensor, mask_BU: Tensor, bootstrap_B: Tensor, gamma: float, lam: float
+) -> Tensor:
+    """Generalised advantage estimates, (B, U): A_u = sum_k (gamma lam)^k delta_{u+k} with
+    delta_u = r_u + gamma V_{u+1} - V_u (Eq. 2; arXiv:1506.02438, Eq. 16).
+
+    Args:
+        rewards_BU: what each unit earned.
+        values_BU: the value of the state before each unit.
+        mask_BU: boolean; what is False (the environment's tokens, padding) is passed over as if it were not there.
+        bootstrap_B: the value of the state that an episode was cut off in; 0 where it came to its end.
+        gamma, lam: both per unit, in [0, 1].
+
+    0 outside the mask. Returns, the critic's targets, are advantages + values.
+    """
+    advantages_BU = torch.zeros_like(values_BU)
+    following_B, carried_B = bootstrap_B, torch.zeros_like(bootstrap_B)
+    for u in reversed(range(values_BU.shape[1])):
+        here_B = mask_BU[:, u]
+        delta_B = rewards_BU[:, u] + gamma * following_B - values_BU[:, u]
+        carried_B = torch.where(here_B, delta_B + gamma * lam * carried_B, carried_B)
+        following_B = torch.where(here_B, values_BU[:, u], following_B)
+        advantages_BU[:, u] = torch.where(here_B, carried_B, advantages_BU[:, u])
+    return advantages_BU
+
+
+def whiten(values_BU: Tensor, mask_BU: Tensor, epsilon: float = 1e-8) -> Tensor:
+    """Mean 0 and variance 1 (Bessel) over the mask, 0 outside; with fewer than two values they stay as they are."""
+    chosen = values_BU[mask_BU]
+    if len(chosen) < 2:
+        return torch.where(mask_BU, values_BU, torch.zeros_like(values_BU))
+    scaled_BU = (values_BU - chosen.mean()) / (chosen.var() + epsilon).sqrt()
+    return torch.where(mask_BU, scaled_BU, torch.zeros_like(values_BU))
+
+
+def value_loss(values_BT: Tensor, old_values_BT: Tensor, returns_BT: Tensor, clip: float | None = 0.5) -> ClippedLoss:
+    """Half the squared error of each value, to be minimised; with `clip` the larger one of the value's own error and
+    that of the value kept within `clip` of the old one, as in PPO's first implementation (openai/baselines)."""
+    errors_BT = (values_BT - returns_BT) ** 2
+    if clip is None:
+        return ClippedLoss(0.5 * errors_BT, torch.zeros_like(errors_BT, dtype=torch.bool))
+    near_BT = old_values_BT + (values_BT - old_values_BT).clamp(-clip, clip)
+    clipped_BT = (near_BT - returns_BT) ** 2
+    return ClippedLoss(0.5 * torch.maximum(errors_BT, clipped_BT), clipped_BT > errors_BT)
+
+
+def adapted_kl_coef(coefficient: float, kl: float, target: float, episodes: int, horizon: int) -> float:
+    """The KL's next weight (arXiv:1909.08593, Section 2.2): it grows where `kl` is above `target` and shrinks below, by
+    a share of at most 0.2 * `episodes` / `horizon` in one update."""
+    error = min(max(kl / target - 1, -0.2), 0.2)
+    return coefficient * (1 + error * episodes / horizon)
 
 
 def aggregate(values_BT: Tensor, mask_BT: Tensor, how: Aggregation, total: Tensor | float | None = None) -> Tensor:

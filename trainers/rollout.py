@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from dreamgym_env.domain import Domain
 from dreamgym_env.types import Completion, EndReason, ModelError, Sampling, Task, Trajectory, Transition
 
 from .agent import AgentChat, Rollout, Turn, read_action, read_thought
@@ -39,7 +38,7 @@ class TokenModel(Protocol):
 
 @dataclass
 class _Episode:
-    """An episode under way; `pending` are the prompt ids that the next response will answer."""
+    """An episode under way; `pending` are the prompt ids that the next response will answer, or would."""
 
     task: Task
     state: str = ""
@@ -59,7 +58,8 @@ class _Episode:
 class Collector:
     """What `collect` needs beside tasks: the agent's model, the environments, how to sample, and the longest context.
 
-    `context_tokens`: an episode whose next prompt and longest response exceed it ends with "time_limit".
+    `context_tokens`: an episode whose next prompt and longest response exceed it ends with "time_limit". `history`:
+    None shows the agent the whole conversation; k >= 0 shows it the last k steps, in a chat of its own for each turn.
     """
 
     model: TokenModel
@@ -67,6 +67,15 @@ class Collector:
     sampling: Sampling
     context_tokens: int = 4608
     policy: str = "policy"
+    history: int | None = None
+
+    def next_prompt(self, chat: AgentChat, episode: _Episode) -> tuple[int, ...]:
+        """What the agent has to read before it acts in the episode's state, as far as it has not read it."""
+        if self.history is not None:
+            return chat.window_ids(episode.task, episode.transitions, episode.state, self.history)
+        if not episode.ids:
+            return chat.first_ids(episode.task, episode.state)
+        return chat.next_ids(episode.state, episode.ids[-1])
 
 
 def collect(
@@ -82,7 +91,9 @@ def collect(
     """
     if group_size < 1:
         raise ValueError(f"`group_size` must be >= 1, got {group_size}")
-    chat = AgentChat(collector.model.tokenizer, collector.pool.domain.agent_instruction)
+    chat = AgentChat(
+        collector.model.tokenizer, collector.pool.domain.agent_instruction, grows=collector.history is None
+    )
     episodes = [_Episode(task) for task in tasks for _ in range(group_size)]
     waiting, running, free = list(episodes), dict[int, _Episode](), list(range(collector.pool.size))
     while waiting or running:
@@ -94,7 +105,7 @@ def collect(
         free += ended
         if progress:
             progress(len(episodes) - len(waiting) - len(running), len(episodes))
-    rollouts = [_rollout(episode, collector.policy, number) for number, episode in enumerate(episodes)]
+    rollouts = [_rollout(collector, episode, number) for number, episode in enumerate(episodes)]
     return [rollouts[start : start + group_size] for start in range(0, len(rollouts), group_size)]
 
 
@@ -112,7 +123,8 @@ def _start(
         collector.pool.reset(indices, [episode.task for episode in chosen]) if chosen else (),
         strict=True,
     ):
-        episode.state, episode.pending = state, chat.first_ids(episode.task, state)
+        episode.state = state
+        episode.pending = collector.next_prompt(chat, episode)
         needed = len(episode.pending) + collector.sampling.max_tokens
         if needed > collector.context_tokens:
             raise ValueError(
@@ -136,25 +148,26 @@ def _tick(collector: Collector, chat: AgentChat, running: dict[int, _Episode]) -
     for (index, episode), completion in zip(active.items(), completions, strict=True):
         if completion.finish_reason == "error":
             raise ModelError(f"the policy gave no response: {completion.error}")
-        actions[index] = _respond(collector.pool.domain, episode, completion)
+        actions[index] = _respond(collector, episode, completion)
     results = collector.pool.step(list(active), list(actions.values()))
     for (index, episode), result in zip(active.items(), results, strict=True):
-        _advance(collector.pool, chat, episode, actions[index], result)
+        _advance(collector, chat, episode, actions[index], result)
 
 
-def _respond(domain: Domain, episode: _Episode, completion: Completion) -> str:
+def _respond(collector: Collector, episode: _Episode, completion: Completion) -> str:
     """Notes the response as a turn and gives its action; the raw text where no action can be read."""
     action = read_action(completion.text)
-    valid = bool(action) and domain.parse_action(episode.state, action) is not None
+    valid = bool(action) and collector.pool.domain.parse_action(episode.state, action) is not None
     cut = completion.finish_reason == "length"
     turn = Turn(episode.pending, completion.token_ids, completion.logprobs, valid=valid, cut=cut)
     episode.turns.append(turn)
-    episode.ids += [*turn.prompt_ids, *turn.response_ids]
+    if collector.history is None:
+        episode.ids += [*turn.prompt_ids, *turn.response_ids]
     episode.thought = read_thought(completion.text)
     return action or completion.text
 
 
-def _advance(pool: EnvPool, chat: AgentChat, episode: _Episode, action: str, result: StepResult) -> None:
+def _advance(collector: Collector, chat: AgentChat, episode: _Episode, action: str, result: StepResult) -> None:
     """Notes what the environment answered and prepares the next prompt, or ends the episode."""
     state, reward, terminated, truncated, info = result
     possible = bool(info.get("possible", True))
@@ -162,8 +175,9 @@ def _advance(pool: EnvPool, chat: AgentChat, episode: _Episode, action: str, res
     if terminated or truncated:
         episode.end_reason = end_reason_of(result)
     if episode.end_reason == "model_error":
+        episode.pending = ()
         return  # nothing happened that could be written down
-    parsed = pool.domain.parse_action(episode.state, action)
+    parsed = collector.pool.domain.parse_action(episode.state, action)
     transition = Transition(
         task=episode.task,
         step_index=len(episode.transitions),
@@ -173,14 +187,14 @@ def _advance(pool: EnvPool, chat: AgentChat, episode: _Episode, action: str, res
         reward=reward,
         terminated=terminated,
         reasoning_trace=info.get("reasoning_trace", ""),
-        source=pool.source,
+        source=collector.pool.source,
         possible=possible,
         thought=episode.thought,
     )
     episode.transitions.append(transition)
-    episode.state = state
-    if episode.end_reason is None:
-        episode.pending = chat.next_ids(state, episode.ids[-1] if episode.ids else None)
+    episode.state, episode.pending = state, ()
+    if episode.end_reason in (None, "time_limit"):
+        episode.pending = collector.next_prompt(chat, episode)
 
 
 def end_reason_of(result: StepResult) -> EndReason:
@@ -190,13 +204,15 @@ def end_reason_of(result: StepResult) -> EndReason:
     return said or ("time_limit" if not terminated else "success" if reward > 0 else "failure")
 
 
-def _rollout(episode: _Episode, policy: str, number: int) -> Rollout:
+def _rollout(collector: Collector, episode: _Episode, number: int) -> Rollout:
     assert episode.end_reason is not None, "collect ends every episode"
     trajectory = Trajectory(
         episode.task,
         tuple(episode.transitions),
         episode.end_reason,
-        policy,
-        f"{policy}-{number}-{episode.task.task_id}",
+        collector.policy,
+        f"{collector.policy}-{number}-{episode.task.task_id}",
     )
-    return Rollout(trajectory, tuple(episode.turns), episode.overflow)
+    return Rollout(
+        trajectory, tuple(episode.turns), episode.overflow, episode.pending, windowed=collector.history is not None
+    )

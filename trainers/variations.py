@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from dreamgym_env.task_generator import TaskGenerator
 from dreamgym_env.types import Sampling, Task
 
-from .grpo_run import Run, play
+from .rounds import VaryTasks, play
+from .run import Run
+from .run_config import RunConfig
 
-VaryTasks = Callable[[Sequence[Task], int], Sequence[Task]]
-"""Task variations of the given tasks, drawn with the given seed."""
 
-
-def dreamed_variations(run: Run) -> VaryTasks:
+def dreamed_variations(run: Run[RunConfig]) -> VaryTasks:
     """Proposes a variation of each task (Eq. 6) and keeps those that the present policy sometimes solves in the dream.
 
     Raises:
@@ -41,7 +40,7 @@ def dreamed_variations(run: Run) -> VaryTasks:
     return vary
 
 
-def _same_everywhere(run: Run, tasks: list[Task]) -> list[Task]:
+def _same_everywhere(run: Run[RunConfig], tasks: list[Task]) -> list[Task]:
     """The first process's tasks."""
     if run.accelerator.num_processes == 1:
         return tasks

@@ -1,0 +1,144 @@
+"""One round of a run: episodes collected, told in figures, shown to the curriculum; and the evaluations in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from dreamgym_env.types import Sampling, Task, Trajectory
+
+from .agent import Rollout
+from .evaluate import choose_episodes, summarise
+from .pools import EnvPool
+from .rollout import Collector, collect
+from .run import COLLECT, EVALUATE, VARY, Metrics, Run
+from .run_config import RunConfig
+
+VaryTasks = Callable[[Sequence[Task], int], Sequence[Task]]
+"""Task variations of the given tasks, drawn with the given seed."""
+EVALUATED: tuple[str, ...] = ("success_rate", "low", "high", "n", "mean_reward", "mean_steps", "mean_response_tokens")
+EVALUATED += ("invalid_rate", "impossible_rate", "cut_responses", "context_overflows")
+"""The figures of an `Evaluation` that are logged."""
+
+
+def groups_to_play(run: Run[RunConfig]) -> int:
+    """Groups of the next round: `tasks_per_update`, or fewer where `real_budget` would not last for all steps that more
+    could take; 0 where the run is at its end."""
+    return affordable(run, run.config.tasks_per_update) if run.update < run.config.updates else 0
+
+
+def affordable(run: Run[RunConfig], groups: int) -> int:
+    """So many groups, or as many as `real_budget` is sure to last for."""
+    config = run.config
+    if config.real_budget is None or run.pool.source != "real":
+        return groups
+    left = config.real_budget - run.real_steps["train"]
+    return min(groups, left // (config.group_size * run.pool.horizon))
+
+
+def collect_groups(run: Run[RunConfig], count: int, draw: int = 0) -> list[list[Rollout]]:
+    """`count` groups of episodes of the curriculum's next tasks, their real interactions counted; `draw` is the number
+    of such collections before in the same round."""
+    config = run.config
+    sampling = Sampling(temperature=config.temperature, max_tokens=config.max_tokens)
+    tasks = run.curriculum.sample(count)
+    groups = play(run, run.pool, tasks, config.group_size, sampling, run.draw_seed(COLLECT, draw))
+    count_real_steps(run, run.pool, "train", sum(len(rollout.turns) for group in groups for rollout in group))
+    return groups
+
+
+def play(
+    run: Run[RunConfig], pool: EnvPool, tasks: Sequence[Task], group_size: int, sampling: Sampling, seed: int
+) -> list[list[Rollout]]:
+    """Groups of episodes in the tasks' order; each process plays its share and gets all."""
+    run.model.seed(seed)
+    run.model.forget()  # what an earlier call left in the cache must not decide the last bits of this one
+    pool.seed(seed)
+    context = min(run.config.context_tokens, int(run.model.max_context))
+    policy = f"{run.folder.name}-{run.update}"
+    collector = Collector(run.model, pool, sampling, context, policy, run.config.history)
+    rank, count = run.accelerator.process_index, run.accelerator.num_processes
+    mine = collect(collector, tasks[rank::count], group_size)
+    if count == 1:
+        return mine
+    from accelerate.utils import gather_object  # type: ignore[import-untyped]
+
+    shares = dict(gather_object([(rank, mine)]))
+    return [shares[index % count][index // count] for index in range(len(tasks))]
+
+
+def count_real_steps(run: Run[RunConfig], pool: EnvPool, purpose: str, steps: int) -> None:
+    """Adds to the count of real interactions where the environment is real."""
+    if pool.source == "real":
+        run.real_steps[purpose] += steps
+
+
+def real_steps(run: Run[RunConfig]) -> Metrics:
+    """Real interactions so far."""
+    return {f"real/{purpose}_steps": float(steps) for purpose, steps in run.real_steps.items()}
+
+
+def reward_of(config: RunConfig, rollout: Rollout) -> float:
+    """1 for success, or the environment's summed reward where `graded_reward` asks for it."""
+    return rollout.reward if config.graded_reward else float(rollout.trajectory.success)
+
+
+def informative(groups: Sequence[Sequence[Rollout]]) -> list[list[Trajectory]]:
+    """The trajectories of the groups with spread, whole groups only."""
+    spread = [group for group in groups if len({rollout.reward for rollout in group}) > 1]
+    return [[rollout.trajectory for rollout in group] for group in spread]
+
+
+def teach_curriculum(run: Run[RunConfig], groups: Sequence[Sequence[Rollout]], vary: VaryTasks | None) -> Metrics:
+    """Tells the curriculum how the tasks of each group went together (Eq. 7) and, where `lam` > 0, has it take in
+    variations (Eq. 6)."""
+    for group in groups:
+        rewards = [reward_of(run.config, r) for r in group if r.trajectory.end_reason != "model_error"]
+        tasks = {rollout.trajectory.task.task_id: rollout.trajectory.task for rollout in group}
+        for task in tasks.values() if rewards else ():
+            run.curriculum.update(task, rewards)
+    if vary is None or run.config.lam == 0:
+        return {}
+    chosen = run.curriculum.select_for_variation(run.config.variations)
+    new = vary(chosen, run.draw_seed(VARY)) if chosen else []
+    run.curriculum.add_generated(new)
+    return {"curriculum/new_tasks": float(len(new)), "curriculum/tasks": float(len(run.curriculum.tasks))}
+
+
+def describe(run: Run[RunConfig], rollouts: Sequence[Rollout]) -> Metrics:
+    """The collected episodes in figures."""
+    evaluation = summarise(rollouts, run.config.env_id, run.pool.source)
+    lengths = [len(turn.response_ids) for rollout in rollouts for turn in rollout.turns]
+    tokens = [len(rollout.token_ids) for rollout in rollouts]
+    generated = sum(rollout.trajectory.task.origin == "generated" for rollout in rollouts)
+    reasons = {f"collect/end_{name}": float(count) for name, count in evaluation.end_reasons.items()}
+    return reasons | {
+        "collect/success": evaluation.success_rate,
+        "collect/steps": evaluation.mean_steps,
+        "collect/response_tokens": float(np.mean(lengths)) if lengths else 0.0,
+        "collect/response_tokens_max": float(max(lengths, default=0)),
+        "collect/cut_responses": float(evaluation.cut_responses),
+        "collect/context_overflows": float(evaluation.context_overflows),
+        "collect/invalid_actions": float(evaluation.invalid_actions),
+        "collect/impossible_actions": float(evaluation.impossible_actions),
+        "collect/actions": float(evaluation.steps),
+        "collect/episode_tokens": float(np.mean(tokens)),
+        "collect/per_step_ratio": sum(r.per_step_tokens for r in rollouts) / max(1, sum(tokens)),
+        "collect/generated_share": generated / len(rollouts),
+    }
+
+
+def evaluate_all(run: Run[RunConfig]) -> Metrics:
+    """Success on held-out tasks in every evaluation environment, the same tasks and seeds each time."""
+    metrics: Metrics = {}
+    sampling = Sampling(temperature=run.config.eval_temperature, max_tokens=run.config.max_tokens)
+    for env_id, pool in run.eval_pools.items():
+        tasks = choose_episodes(pool.tasks, run.config.eval_episodes)
+        seed = int(np.random.SeedSequence([run.config.seed, EVALUATE]).generate_state(1)[0])
+        groups = play(run, pool, tasks, 1, sampling, seed)
+        result = summarise([group[0] for group in groups], env_id, pool.source)
+        count_real_steps(run, pool, "eval", result.steps)
+        metrics |= {f"eval/{env_id}/{key}": float(getattr(result, key)) for key in EVALUATED}
+        metrics[f"eval/{env_id}/broken_episodes"] = float(result.end_reasons.get("model_error", 0))
+    return metrics | real_steps(run)

@@ -1,0 +1,181 @@
+"""What lives through a run of RL, how it is loaded, saved and taken up again, whatever the algorithm."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+
+from dreamgym_env.curriculum import Curriculum
+from dreamgym_env.loading import embedded_policy_path
+from dreamgym_env.trajectories import read_trajectories, task_from_record, task_record, trajectory_record
+from dreamgym_env.types import Task, Trajectory
+
+from .audit import distrust
+from .checkpoint import find_checkpoint, load_module, load_optimizer, load_state, save_checkpoint
+from .pools import BudgetedPool, EnvPool, VectorDreamPool, open_pool, read_settings
+from .run_config import RunConfig
+
+Metrics = dict[str, float]
+ConfigT = TypeVar("ConfigT", bound=RunConfig, covariant=True)
+GivenT = TypeVar("GivenT", bound=RunConfig)
+WithCritic = Callable[[Any, str, Any], Any]
+"""The policy's network, the checkpoint it started from and the device, to the network that is trained: a module with
+the critic as `critic`."""
+COLLECT, EVALUATE, VARY, SHUFFLE = range(4)
+"""Streams of random numbers; each update has its own, so that a resumed run draws what it would have drawn."""
+CRITIC_FILE = "critic.safetensors"
+
+
+@dataclass
+class Run(Generic[ConfigT]):
+    """All that lives through a run. `update` counts the updates done; `real_steps` the environment steps taken in
+    real environments, by the training itself ("train") and by evaluations ("eval")."""
+
+    config: ConfigT
+    accelerator: Any
+    model: Any
+    """The `TransformersModel` that samples; shares its weights with `network`."""
+    network: Any
+    """What is trained: the policy's network, with the critic where there is one, wrapped where several processes
+    train."""
+    critic: Any
+    """The critic's module, or None."""
+    reference: Any
+    """The frozen starting policy's network, or None."""
+    optimizer: Any
+    """The policy's parameters are its first group, the critic's the second."""
+    pool: EnvPool
+    eval_pools: dict[str, EnvPool]
+    curriculum: Curriculum
+    update: int = 0
+    real_steps: dict[str, int] = field(default_factory=lambda: {"train": 0, "eval": 0})
+    carried: dict[str, float] = field(default_factory=dict)
+    """The algorithm's own numbers that outlive an update."""
+    dreams: list[list[Trajectory]] = field(default_factory=list)
+    """What the replay buffer took in, group after group."""
+    proposed: list[Task] = field(default_factory=list)
+    """Every task variation that the task generator proposed, kept by the curriculum or not."""
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.config.output)
+
+    def draw_seed(self, stream: int, number: int = 0) -> int:
+        """The seed of one purpose in one update and process; `number` tells several draws apart."""
+        entropy = [self.config.seed, self.update, stream, self.accelerator.process_index, *([number] if number else ())]
+        return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+
+def prepare(config: GivenT, with_critic: WithCritic | None = None) -> Run[GivenT]:
+    """Loads policy, critic, reference, environments and, where asked for and there, the newest checkpoint."""
+    from accelerate import Accelerator  # type: ignore[import-untyped]
+
+    accelerator = Accelerator(cpu=config.device == "cpu")
+    pools = open_pools(config, accelerator.num_processes)
+    start = str(embedded_policy_path(pools[0].domain.name) if config.policy == "embedded" else config.policy)
+    found = find_checkpoint(Path(config.output) / "checkpoints", config.fall_back) if config.resume else None
+    model = load_policy(config, str(found / "policy") if found else start, accelerator.device)
+    reference = load_policy(config, start, accelerator.device).model if config.kl_coef else None
+    network, critic = model.model, None
+    if with_critic is not None:
+        network = with_critic(model.model, start, accelerator.device)
+        critic = network.critic
+    parts = [model.model] if critic is None else [model.model, critic]
+    groups = [{"params": list(part.parameters())} for part in parts]
+    optimizer = torch.optim.AdamW(groups, config.learning_rate, weight_decay=config.weight_decay)
+    if accelerator.num_processes > 1:
+        network = accelerator.prepare_model(network)
+    curriculum = Curriculum([t for t in pools[0].tasks if t.split == "train"], config.lam, config.seed)
+    run = Run(config, accelerator, model, network, critic, reference, optimizer, *pools, curriculum)
+    if found:
+        restore(run, found)
+    if config.real_budget is not None and run.pool.source == "real":
+        run.pool = BudgetedPool(run.pool, config.real_budget - run.real_steps["train"])
+    return run
+
+
+def open_pools(config: RunConfig, processes: int) -> tuple[EnvPool, dict[str, EnvPool]]:
+    """The training environments, and those for evaluation by id."""
+    size = config.num_envs or -(-config.tasks_per_update // processes) * config.group_size
+    settings = read_settings(config.settings)
+    pool = open_pool(config.env_id, size, **{"split": "train", **settings})
+    if isinstance(pool, VectorDreamPool) and (reason := distrust(pool.experience_model.card)):
+        warnings.warn(f"this dream is not to be trusted with RL: {reason}", stacklevel=2)
+    if not config.eval_every:
+        return pool, {}
+    wanted = {config.env_id: settings} | {name: read_settings(config.eval_settings) for name in config.eval_envs}
+    size = min(size, config.eval_episodes)
+    return pool, {name: open_pool(name, size, **{**rest, "split": "held_out"}) for name, rest in wanted.items()}
+
+
+def load_policy(config: RunConfig, path: str, device: Any) -> Any:
+    """A policy in float32 with its tokenizer, dropout off."""
+    from dreamgym_env.language_model import TransformersModel
+
+    model = TransformersModel.load(path, dtype="float32", device=str(device))
+    if config.chat_template:
+        model.tokenizer.chat_template = Path(config.chat_template).read_text(encoding="utf-8")
+    for module in model.model.modules():
+        for name in {"p", "attention_dropout"} & vars(module).keys():
+            setattr(module, name, 0.0)  # a ratio of two passes must show the weights' change alone
+    if config.gradient_checkpointing:
+        model.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return model
+
+
+def restore(run: Run[RunConfig], checkpoint: Path) -> None:
+    """Puts a checkpoint's state into the run; the policy itself is loaded from it already."""
+    state = load_state(checkpoint)
+    if run.critic is not None:
+        load_module(checkpoint / CRITIC_FILE, run.critic)
+    load_optimizer(checkpoint, run.optimizer)
+    run.curriculum.load_state_dict(state["curriculum"])
+    run.update, run.real_steps = int(state["update"]), dict(state["real_steps"])
+    run.carried = dict(state["carried"])
+    run.proposed = [task_from_record(record) for record in state["proposed"]]
+    if run.config.grow_buffer:
+        dreams = iter(list(read_trajectories(checkpoint / "dreams.jsonl")))
+        grow_buffer(run, [[next(dreams) for _ in range(size)] for size in state["dream_groups"]])
+
+
+def save(run: Run[RunConfig]) -> None:
+    """A checkpoint from which the run goes on bit for bit."""
+    state = {
+        "config": asdict(run.config),
+        "curriculum": run.curriculum.state_dict(),
+        "real_steps": run.real_steps,
+        "carried": run.carried,
+        "dream_groups": [len(group) for group in run.dreams],
+        "proposed": [task_record(task) for task in run.proposed],
+    }
+    dreams = [json.dumps(trajectory_record(dream)) + "\n" for group in run.dreams for dream in group]
+    save_checkpoint(
+        run.folder / "checkpoints",
+        run.update,
+        run.model.model,
+        run.model.tokenizer,
+        run.optimizer,
+        state,
+        run.config.keep_last,
+        {"dreams.jsonl": "".join(dreams)},
+        {} if run.critic is None else {CRITIC_FILE: run.critic},
+    )
+
+
+def grow_buffer(run: Run[RunConfig], groups: list[list[Trajectory]]) -> int:
+    """Puts groups of dreams into the dream's replay buffer; transitions added."""
+    buffer = getattr(getattr(run.pool, "experience_model", None), "replay_buffer", None)
+    if buffer is None or not hasattr(buffer, "add_informative"):
+        raise ValueError(
+            f"`grow_buffer` must be False where the environment has no replay buffer, got {run.config.env_id}"
+        )
+    rewards = [[sum(step.reward for step in dream.transitions) for dream in group] for group in groups]
+    run.dreams += groups
+    return int(buffer.add_informative(groups, rewards).added)
