@@ -43,7 +43,7 @@ class AlfworldReader:
 
     def _pursue(self, goal: Goal, room: Room) -> str:
         if room.held is not None and kind_of(room.held) != goal.thing:
-            self.thought = f"the {room.held} is not wanted"
+            self.thought = f"{_at_hand(room)} not {goal.thing}"
             return self._bring(room, room.held, [place for place in room.places if takes(place, str(room.held))])
         targets = [place for place in room.places if kind_of(place) == goal.target]
         targets = sorted(targets, key=lambda place: -sum(kind_of(one) == goal.thing for one in room.content(place)))
@@ -53,9 +53,9 @@ class AlfworldReader:
             return self._light(goal, room)
         if goal.change and (goal.change, room.held) not in room.marks:
             machines = [place for place in room.places if kind_of(place) == MACHINES[goal.change]]
-            self.thought = f"{goal.change} the {room.held} first"
+            self.thought = f"{_at_hand(room)} {goal.change} it: {machines[0] if machines else 'nowhere'}"
             return _at(room, machines[0], f"{goal.change} {room.held} with {machines[0]}") if machines else "look"
-        self.thought = f"bring the {room.held} to a {goal.target}"
+        self.thought = f"{_at_hand(room)} {goal.target}: {targets[0] if targets else 'nowhere'}"
         return self._bring(room, room.held, targets)
 
     def _fetch(self, goal: Goal, room: Room, done: Sequence[str]) -> str:
@@ -69,7 +69,7 @@ class AlfworldReader:
         place, thing = min(
             wanted, key=lambda spot: ((goal.change, spot[1]) not in room.marks, spot[0] not in room.near)
         )
-        self.thought = f"the {thing} is at the {place}"
+        self.thought = f"{_at_hand(room)} {goal.thing}: {thing} at {place}"
         return _reach(room, place, f"take {thing} from {place}")
 
     def _light(self, goal: Goal, room: Room) -> str:
@@ -81,12 +81,12 @@ class AlfworldReader:
         ]
         if not lamps:
             return self._search(room, goal.lamp)
-        self.thought = f"the {lamps[0][1]} is at the {lamps[0][0]}"
+        self.thought = f"{_at_hand(room)} {goal.lamp}: {lamps[0][1]} at {lamps[0][0]}"
         return _at(room, lamps[0][0], f"use {lamps[0][1]}")
 
     def _search(self, room: Room, kind: str) -> str:
         """The next place that was not looked into, likely ones first."""
-        self.thought = f"look for a {kind}"
+        self.thought = f"{_at_hand(room)} {kind}: unseen"
         for place in room.near:
             if room.doors.get(place) is False and place not in room.seen:
                 return f"open {place}"
@@ -100,6 +100,11 @@ class AlfworldReader:
         near = [place for place in targets if place in room.near]
         best = (near or list(targets) or [""])[0]
         return _reach(room, best, f"move {thing} to {best}") if best else "look"
+
+
+def _at_hand(room: Room) -> str:
+    """Where one is and what one holds: what a thought begins with, so that its next words can be looked up."""
+    return f"at {room.here or 'the start'}; hand {room.held or 'nothing'};"
 
 
 def impossible(task: Task, available: Sequence[str], rng: random.Random) -> str:
