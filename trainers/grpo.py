@@ -154,7 +154,7 @@ def score(config: GRPOConfig, groups: Sequence[Sequence[Rollout]]) -> tuple[list
     nothing and is left out: all of a group without spread, but those with penalties.
     """
     rewards_PG = torch.tensor([[reward_of(config, rollout) for rollout in group] for group in groups])
-    kept_PG = torch.tensor([[rollout.trajectory.end_reason != "model_error" for rollout in group] for group in groups])
+    kept_PG = torch.tensor([[not rollout.trajectory.broken for rollout in group] for group in groups])
     advantages_PG = grpo_advantages(rewards_PG, kept_PG, config.scale_by_std)
     spread_P = group_std(rewards_PG, kept_PG) > SPREAD_TOLERANCE
     scored = [
@@ -291,7 +291,7 @@ def _logits(run: Run, model: Any, batch: Batch) -> torch.Tensor:
 def teach_curriculum(run: Run, groups: Sequence[Sequence[Rollout]], vary: VaryTasks | None) -> Metrics:
     """Tells the curriculum how the tasks went (Eq. 7) and, where `lam` > 0, has it take in variations (Eq. 6)."""
     for group in groups:
-        rewards = [reward_of(run.config, r) for r in group if r.trajectory.end_reason != "model_error"]
+        rewards = [reward_of(run.config, r) for r in group if not r.trajectory.broken]
         if rewards:
             run.curriculum.update(group[0].trajectory.task, rewards)
     if vary is None or run.config.lam == 0:
@@ -313,7 +313,7 @@ def evaluate_all(run: Run) -> Metrics:
         result = summarise([group[0] for group in groups], env_id, pool.source)
         count_real_steps(run, pool, "eval", result.steps)
         metrics |= {f"eval/{env_id}/{key}": float(getattr(result, key)) for key in EVALUATED}
-        metrics[f"eval/{env_id}/broken_episodes"] = float(result.end_reasons.get("model_error", 0))
+        metrics[f"eval/{env_id}/broken_episodes"] = float(result.broken)
     return metrics | real_steps(run)
 
 
