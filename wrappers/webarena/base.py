@@ -10,7 +10,7 @@ import gymnasium as gym
 
 from dreamgym_env.domains.web import WebDomain
 from dreamgym_env.domains.web_actions import Call, can, parse_call
-from dreamgym_env.domains.web_page import WebPage, read, render
+from dreamgym_env.domains.web_page import WebPage, render
 from dreamgym_env.spaces import Unicode
 from dreamgym_env.types import BROKEN, DreamGymError, EndReason, StepContext, Task, Transition
 
@@ -57,7 +57,7 @@ class WebEnv(gym.Env[str, str]):
         self.horizon, self.settle, self.render_mode = horizon, settle, render_mode
         self.observation_space, self.action_space = Unicode(), Unicode()
         self.task: Task | None = None
-        self.state = ""
+        self.page, self.state = WebPage("", ""), ""
         self.end_reason: EndReason | None = None
         self.transitions: list[Transition] = []
         self._session: Session | None = None
@@ -101,7 +101,7 @@ class WebEnv(gym.Env[str, str]):
         ids = self.task_ids
         drawn = ids[int(self.np_random.integers(len(ids)))]
         task = self.task_of(asked_task(options or {}) or drawn)
-        self.state, instruction = self._begin(task.task_id)
+        instruction = self._begin(task.task_id)
         self.task = replace(task, instruction=instruction, initial_state=self.state)
         self.transitions, self.end_reason = [], None
         return self.state, self._info(possible=True, error="")
@@ -148,8 +148,8 @@ class WebEnv(gym.Env[str, str]):
         assert self.task is not None
         return StepContext(self.task, tuple(self.transitions), self.state, action)
 
-    def _begin(self, task_id: str) -> tuple[str, str]:
-        """Opens the task in the browser; the page's text and the instruction.
+    def _begin(self, task_id: str) -> str:
+        """Opens the task in the browser, where the page's text follows; the instruction.
 
         Raises:
             SiteError: it did not open.
@@ -159,34 +159,35 @@ class WebEnv(gym.Env[str, str]):
         task, keep_context = self._opened(task_id)
         try:
             goal = self._session.begin(task, keep_context)
-            page, self._ids = self._look()
+            self._look(self._session._get_obs())
         except Error as error:
             self.close()
             raise SiteError(f"{task_id} does not open: {error.message}") from error
-        return render(page), " ".join(goal.split())
+        return " ".join(goal.split())
 
-    def _look(self, observation: dict[str, Any] | None = None) -> tuple[WebPage, dict[str, str]]:
-        assert self._session is not None
-        seen = self._session._get_obs() if observation is None else observation
+    def _look(self, seen: dict[str, Any]) -> None:
+        """The page and its text follow what the browser shows."""
         index, titles = seen["active_page_index"], seen["open_pages_titles"]
-        return page_of(
+        self.page, self._ids = page_of(
             seen["axtree_object"], seen["extra_element_properties"], titles[index], self._url(seen["url"]), titles, index
         )
+        self.state = render(self.page)
 
     def _act(self, call: Call | None, last: bool) -> tuple[Outcome, bool]:
         """Does the action where it is possible; the state follows. What is not possible never reaches the browser."""
         assert self._session is not None
-        if call is None or not can(read(self.state), call):
-            return (self._outcome(call or Call("noop", ()), {}, last) if last else Outcome()), False
+        if call is None or not can(self.page, call):
+            return (self._outcome(Call("noop", ()), {}, last) if last else Outcome()), False
+        before = self.state
         try:
             observation, _, _, _, info = self._session.step(self._aimed(call).text)
-            page, self._ids = self._look(observation)
+            self._look(observation)
         except Error as error:  # the tab crashed, or never came to rest
             return Outcome(problem="site_error", error=error.message), True
-        self.state = render(page)
         failed = self._session.last_action_error
-        outcome = self._outcome(call, info | {"complete": observation["complete"]}, last)
-        return (outcome if outcome.error else replace(outcome, error=failed)), not failed
+        outcome = self._outcome(call, info, last)
+        possible = not failed or self.state != before  # slow pages arrive after the action has given up waiting
+        return (outcome if outcome.error or possible else replace(outcome, error=failed)), possible
 
     def _info(self, possible: bool, error: str) -> dict[str, Any]:
         assert self.task is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from typing import Any
 
@@ -18,7 +17,8 @@ from browsergym.core.observation import (
     extract_merged_axtree,
 )
 from browsergym.core.task import AbstractBrowserTask
-from playwright.sync_api import Error, Page, Response
+from playwright.sync_api import Error, Page, Request, Response
+from playwright.sync_api import TimeoutError as TimeoutError_
 
 from .axtree import css_names
 from .browser import browser
@@ -53,6 +53,8 @@ class Session(BrowserEnv):  # type: ignore[misc]
     def __init__(self, settle: float) -> None:
         super().__init__(AbstractBrowserTask, action_mapping=_code, pre_observation_delay=settle)
         self.statuses: dict[Page, int] = {}
+        self.loaded = True
+        self._pending: set[Request] = set()
 
     def begin(self, task: AbstractBrowserTask, keep_context: bool) -> str:
         """Opens a task; returns its goal. `keep_context` keeps the context and one of its tabs, without cookies, which
@@ -64,6 +66,8 @@ class Session(BrowserEnv):  # type: ignore[misc]
         started = browser()
         if self.context is not None and not (keep_context and self.context.browser is started and self._clean()):
             self._close_context()
+        if self.task is not None:
+            self.task.teardown()
         self.task, self.browser = task, started
         if self.context is None:
             self._open_context(task)
@@ -82,6 +86,8 @@ class Session(BrowserEnv):  # type: ignore[misc]
     def close(self) -> None:
         """Closes the context; the browser stays for others."""
         self._close_context()
+        if self.task is not None:
+            self.task.teardown()
         self.browser = self.task = self.chat = None
 
     def _open_context(self, task: AbstractBrowserTask) -> None:
@@ -91,7 +97,9 @@ class Session(BrowserEnv):  # type: ignore[misc]
             "browsergym_page_activated", lambda source: self._activate_page_from_js(source["page"])
         )
         self.context.add_init_script(_TELL_ACTIVE)
-        self.context.on("response", self._note)
+        self.context.on("request", self._asked)
+        self.context.on("response", self._answered)
+        self.context.on("requestfailed", self._pending.discard)
 
     def _clean(self) -> bool:
         """Whether the context could be emptied for another task: one tab, no cookies."""
@@ -103,18 +111,41 @@ class Session(BrowserEnv):  # type: ignore[misc]
             return False
         self.page = self.context.pages[0] if self.context.pages else None
         self.page_history = {} if self.page is None else {self.page: None}
-        self.statuses = {}
+        self._forget()
         return True
 
     def _close_context(self) -> None:
         if self.context is not None and self.browser is not None and self.browser.is_connected():
             self.context.close()
         self.context = self.page = None
-        self.page_history, self.statuses = {}, {}
+        self.page_history = {}
+        self._forget()
 
-    def _note(self, response: Response) -> None:
-        if response.request.is_navigation_request() and response.frame.parent_frame is None:
-            self.statuses[response.frame.page] = response.status
+    def _forget(self) -> None:
+        self.statuses.clear()
+        self._pending.clear()
+
+    def _asked(self, request: Request) -> None:
+        if request.is_navigation_request() and _page_of(request) is not None:
+            self._pending.add(request)
+
+    def _answered(self, response: Response) -> None:
+        self._pending.discard(response.request)
+        if response.request.is_navigation_request() and (page := _page_of(response.request)):
+            self.statuses[page] = response.status
+
+    def _wait_dom_loaded(self) -> None:
+        """Waits for the page in view: for an answer where one was asked for, then for all of it, for as long as the
+        task's `timeout` says; `loaded` is False where the answer, or its end, did not come."""
+        deadline = time.monotonic() + self.task.timeout / 1000
+        while self._pending and time.monotonic() < deadline:
+            self.page.wait_for_timeout(20)
+        left = max(deadline - time.monotonic(), 0.05)
+        try:
+            self.page.wait_for_load_state("load", timeout=1000 * left)
+            self.loaded = not self._pending
+        except TimeoutError_:
+            self.loaded = not self._pending and self.page.evaluate("document.readyState") != "loading"
 
     def _get_obs(self) -> dict[str, Any]:
         """The accessibility tree, boxes and marks of the tab in view, and what tabs there are."""
@@ -137,13 +168,18 @@ class Session(BrowserEnv):  # type: ignore[misc]
             "url": self.page.url,
             "open_pages_titles": [page.title() for page in self.context.pages],
             "active_page_index": self.context.pages.index(self.page),
-            "complete": self.page.evaluate("document.readyState") == "complete",
         }
 
 
-_ACTIONS = HighLevelActionSet(subsets=["bid", "nav", "tab", "chat", "infeas", "custom"], custom_actions=[functions.noop])
-assert inspect.isfunction(functions.noop)
+def _page_of(request: Request) -> Page | None:
+    """The tab that a request is for where it is for the tab itself and not for a frame in it."""
+    try:
+        return request.frame.page if request.frame.parent_frame is None else None
+    except Error:  # a tab that is just being opened has no frame yet
+        return None
 
+
+_ACTIONS = HighLevelActionSet(subsets=["bid", "nav", "tab", "chat", "infeas", "custom"], custom_actions=[functions.noop])
 
 def _code(action: str) -> str:
     """Python code for BrowserGym: its functions and the call, which `domains.web_actions` has made of literals alone."""
