@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import inspect
 import os
 import shutil
+import sys
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from dreamgym_env.types import DreamGymError
@@ -57,6 +61,7 @@ def browser() -> Any:
 
     if _running and _running["pid"] != os.getpid():
         raise BrowserError("a browser does not survive a fork; use processes that are spawned, not forked")
+    _lighten_playwright()
     playwright = _get_global_playwright()
     playwright.selectors.set_test_id_attribute(BROWSERGYM_ID_ATTRIBUTE)  # how BrowserGym's actions find elements
     path = find_chromium(playwright.chromium.executable_path)
@@ -70,6 +75,23 @@ def browser() -> Any:
         atexit.register(_stop)
     _running.update(pid=os.getpid(), browser=started, playwright=playwright)
     return started
+
+
+def _lighten_playwright() -> None:
+    """Playwright 1.44 notes the whole stack at every call, twice and with source lines, for which `inspect` looks
+    through all loaded modules: seconds a step where transformers is loaded. It uses frames and names alone."""
+    for name in ("_sync_base", "_connection"):
+        import_module(f"playwright._impl.{name}").inspect = SimpleNamespace(stack=_stack)  # type: ignore[attr-defined]
+
+
+def _stack() -> list[inspect.FrameInfo]:
+    """`inspect.stack()` of the caller, without source lines."""
+    frames, frame = [], sys._getframe(1)
+    while frame:
+        code = frame.f_code
+        frames.append(inspect.FrameInfo(frame, code.co_filename, frame.f_lineno, code.co_name, None, None))
+        frame = frame.f_back  # type: ignore[assignment]
+    return frames
 
 
 def _stop() -> None:

@@ -99,7 +99,7 @@ class Session(BrowserEnv):  # type: ignore[misc]
         self.context.add_init_script(_TELL_ACTIVE)
         self.context.on("request", self._asked)
         self.context.on("response", self._answered)
-        self.context.on("requestfailed", self._pending.discard)
+        self.context.on("requestfailed", lambda request: self._pending.discard(request))
 
     def _clean(self) -> bool:
         """Whether the context could be emptied for another task: one tab, no cookies."""
