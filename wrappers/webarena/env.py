@@ -197,7 +197,7 @@ class WebArenaEnv(WebEnv):
         session = self._session
         assert session is not None
         try:
-            with evaluating(self.judge, wait=not self.local):
+            with evaluating(self.map.urls, self.judge, wait=not self.local):
                 score, error = session.task.score(session.page, session.chat.messages)
         except ModelError as failed:
             return Outcome(problem="model_error", error=str(failed))

@@ -38,14 +38,13 @@ def addresses() -> dict[str, str]:
 
 
 def load_webarena(urls: Mapping[str, str]) -> None:
-    """Imports BrowserGym's WebArena, which reads addresses when it is first imported and would download NLTK's data.
+    """Imports BrowserGym's WebArena, which wants addresses when it is imported and would download NLTK's data.
 
     Raises:
         ImportError: it is not installed.
-        ValueError: it was imported with other addresses in this process.
     """
-    before = {key: os.environ.get(key) for name in NAMES for key in (name.upper(),)}
-    os.environ.update({name.upper(): url for name, url in urls.items()})
+    given = {name.upper(): url for name, url in urls.items() if name.upper() not in os.environ}
+    os.environ.update(given)
     try:
         import nltk
 
@@ -54,19 +53,22 @@ def load_webarena(urls: Mapping[str, str]) -> None:
             nltk.data.path.append(folder)
             try:
                 import_module("browsergym.webarena.task")
-                known = import_module("webarena.browser_env.env_config")
+                import_module("webarena.evaluation_harness.evaluators")
             finally:
                 nltk.data.path.remove(folder)
     except ImportError as error:
         raise ImportError(f"{INSTALL} ({error})", name=error.name) from error
     finally:
-        for key, value in before.items():
-            if value is None:
-                del os.environ[key]
-            else:
-                os.environ[key] = value
-    if differ := [name for name in NAMES if getattr(known, name.upper()) != urls[name]]:
-        raise ValueError(f"the addresses of WebArena's sites are fixed once in a process; they changed for {differ}")
+        for key in given:
+            del os.environ[key]
+    point_to(urls)
+
+
+def point_to(urls: Mapping[str, str]) -> None:
+    """Gives WebArena's modules the addresses, which they otherwise keep from their import on."""
+    for module in ("browser_env.env_config", "evaluation_harness.helper_functions"):
+        for name, url in urls.items():
+            setattr(import_module(f"webarena.{module}"), name.upper(), url)
 
 
 def needs_tokenizer() -> bool:
@@ -109,15 +111,16 @@ def task_class() -> Any:
 
 
 @contextmanager
-def evaluating(judge: LanguageModel | None, wait: bool) -> Iterator[None]:
-    """While WebArena's evaluators run: their judge is `judge`, and without `wait` they do not sleep 3 seconds after
-    opening a page, which complete pages on loopback do not need.
+def evaluating(urls: Mapping[str, str], judge: LanguageModel | None, wait: bool) -> Iterator[None]:
+    """While WebArena's evaluators run: they ask the sites at `urls`, their judge is `judge`, and without `wait` they do
+    not sleep 3 seconds after opening a page, which complete pages on loopback do not need.
 
     Raises:
         ModelError: the judge gave no answer.
     """
     helpers = import_module("webarena.evaluation_harness.helper_functions")
     evaluators = import_module("webarena.evaluation_harness.evaluators")
+    point_to(urls)
     asked, clock = helpers.generate_from_openai_chat_completion, evaluators.time
     helpers.generate_from_openai_chat_completion = _asker(judge)
     if not wait:
