@@ -18,7 +18,7 @@ try:
     from browsergym.core.task import AbstractBrowserTask
     from playwright.sync_api import Error
 
-    from .session import Session
+    from .session import NotLoaded, Session
 except ImportError as error:
     raise ImportError(
         f"web environments need BrowserGym: pip install 'dreamgym-env[webarena]' ({error})", name=error.name
@@ -160,9 +160,9 @@ class WebEnv(gym.Env[str, str]):
         try:
             goal = self._session.begin(task, keep_context)
             self._look(self._session._get_obs())
-        except Error as error:
+        except (Error, NotLoaded) as error:
             self.close()
-            raise SiteError(f"{task_id} does not open: {error.message}") from error
+            raise SiteError(f"{task_id} does not open: {error}") from error
         return " ".join(goal.split())
 
     def _look(self, seen: dict[str, Any]) -> None:
@@ -182,8 +182,8 @@ class WebEnv(gym.Env[str, str]):
         try:
             observation, _, _, _, info = self._session.step(self._aimed(call).text)
             self._look(observation)
-        except Error as error:  # the tab crashed, or never came to rest
-            return Outcome(problem="site_error", error=error.message), True
+        except (Error, NotLoaded) as error:  # the browser or a tab crashed, or the site did not answer
+            return Outcome(problem="site_error", error=str(error)), True
         failed = self._session.last_action_error
         outcome = self._outcome(call, info, last)
         possible = not failed or self.state != before  # slow pages arrive after the action has given up waiting

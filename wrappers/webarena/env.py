@@ -213,9 +213,7 @@ class WebArenaEnv(WebEnv):
         session = self._session
         assert session is not None
         page, pages = session.page, session.context.pages
-        return problem_of(
-            self.page, page.url, [one.url for one in pages], session.statuses.get(page), session.loaded, self.map
-        )
+        return problem_of(self.page, page.url, [one.url for one in pages], session.statuses.get(page), self.map)
 
 
 def _load_judge(judge: LanguageModel | str | None) -> LanguageModel | None:

@@ -33,6 +33,10 @@ _TELL_ACTIVE = """(() => {
 })()""" % _EVENTS  # noqa: UP031 (braces are JavaScript's)
 
 
+class NotLoaded(Exception):
+    """A page did not answer in time, or stopped in the middle."""
+
+
 class Messages:
     """BrowserGym's chat without its browser window: what was said, as dictionaries with `role` and `message`."""
 
@@ -53,7 +57,6 @@ class Session(BrowserEnv):  # type: ignore[misc]
     def __init__(self, settle: float) -> None:
         super().__init__(AbstractBrowserTask, action_mapping=_code, pre_observation_delay=settle)
         self.statuses: dict[Page, int] = {}
-        self.loaded = True
         self._pending: set[Request] = set()
 
     def begin(self, task: AbstractBrowserTask, keep_context: bool) -> str:
@@ -62,6 +65,7 @@ class Session(BrowserEnv):  # type: ignore[misc]
 
         Raises:
             playwright.sync_api.Error: a page of the task's setup does not open.
+            NotLoaded: it does, but not in time or not whole.
         """
         started = browser()
         if self.context is not None and not (keep_context and self.context.browser is started and self._clean()):
@@ -136,16 +140,21 @@ class Session(BrowserEnv):  # type: ignore[misc]
 
     def _wait_dom_loaded(self) -> None:
         """Waits for the page in view: for an answer where one was asked for, then for all of it, for as long as the
-        task's `timeout` says; `loaded` is False where the answer, or its end, did not come."""
+        task's `timeout` says. Pictures and the like may be late, the text may not.
+
+        Raises:
+            NotLoaded: the answer, or its end, did not come. Such a page is not looked at: that would block.
+        """
         deadline = time.monotonic() + self.task.timeout / 1000
         while self._pending and time.monotonic() < deadline:
             self.page.wait_for_timeout(20)
-        left = max(deadline - time.monotonic(), 0.05)
+        if self._pending:
+            raise NotLoaded(f"no answer in {self.task.timeout / 1000:g} s from {next(iter(self._pending)).url}")
         try:
-            self.page.wait_for_load_state("load", timeout=1000 * left)
-            self.loaded = not self._pending
+            self.page.wait_for_load_state("load", timeout=1000 * max(deadline - time.monotonic(), 0.05))
         except TimeoutError_:
-            self.loaded = not self._pending and self.page.evaluate("document.readyState") != "loading"
+            if self.page.evaluate("document.readyState") == "loading":
+                raise NotLoaded(f"only half a page in {self.task.timeout / 1000:g} s from {self.page.url}") from None
 
     def _get_obs(self) -> dict[str, Any]:
         """The accessibility tree, boxes and marks of the tab in view, and what tabs there are."""

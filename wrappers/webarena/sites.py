@@ -56,14 +56,13 @@ class SiteMap:
 
 
 def problem_of(
-    page: WebPage, url: str, others: list[str], status: int | None, loaded: bool, sites: SiteMap
+    page: WebPage, url: str, others: list[str], status: int | None, sites: SiteMap
 ) -> tuple[EndReason, str] | None:
     """Why an episode cannot go on, and in words; None where nothing is wrong.
 
     Args:
         url: the address in view, `others` those of all tabs.
         status: the HTTP status that the page in view came with, None where it came with none (an empty tab).
-        loaded: whether the page came to its end.
     """
     if url.startswith("chrome-error://"):
         return "site_error", "no answer from the site"
@@ -71,8 +70,6 @@ def problem_of(
         return "left_sites", f"outside the task's sites: {outside[0]}"
     if status is not None and status >= 500:
         return "site_error", f"HTTP status {status} from {url}"
-    if not loaded:
-        return "site_error", f"no answer in time, or half a page: {url}"
     if asks_login(page, url, sites):
         return "login_expired", f"a login is asked for at {url}"
     return None
