@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from web_browser import make_miniwob, need_browser
+from web_browser import make_miniwob, missing
 
-need_browser()
+pytest.importorskip("browsergym.core", reason="needs dreamgym-env[webarena]")
 
 from dreamgym_env.domains.web_page import read
 from dreamgym_env.wrappers.webarena.browser import BrowserError, browser, find_chromium
 from dreamgym_env.wrappers.webarena.miniwob import SEEDS, MiniWoBEnv
+
+pytestmark = pytest.mark.skipif(bool(missing()), reason=str(missing()))
 
 
 def number(env: Any, role: str, name: str) -> str:
@@ -40,7 +42,9 @@ def test_a_seed_is_a_page() -> None:
     one, other = (env.reset(options={"task_id": f"click-link-{seed}"})[0] for seed in (5, 6))
     assert one != other
     again = make_miniwob(task="click-link").unwrapped
-    assert again.reset(options={"task_id": "click-link-5"})[0] == env.reset(options={"task_id": "click-link-5"})[0] == one
+    assert (
+        again.reset(options={"task_id": "click-link-5"})[0] == env.reset(options={"task_id": "click-link-5"})[0] == one
+    )
     env.close()
     assert env.reset(options={"task_id": "click-link-5"})[0] == one
     again.close()
@@ -74,7 +78,12 @@ def test_filling_choosing_and_failing() -> None:
 def test_nothing_leaves_the_page() -> None:
     env = make_miniwob().unwrapped
     before, _ = env.reset(seed=0)
-    for action in ("goto('http://example.com')", "new_tab()", "send_msg_to_user('x')", "goto('javascript:core.endEpisode(1)')"):
+    for action in (
+        "goto('http://example.com')",
+        "new_tab()",
+        "send_msg_to_user('x')",
+        "goto('javascript:core.endEpisode(1)')",
+    ):
         state, reward, *_, info = env.step(action)
         assert (state, reward, info["possible"]) == (before, 0.0, False)
     env.close()

@@ -12,7 +12,7 @@ from dreamgym_env.wrappers.webarena.axtree import MAX_OPTIONS, MAX_TEXT, css_nam
 
 
 class Tree:
-    """Builds what BrowserGym gives: nodes with marks. Each node but texts has a box, each 20 pixels below the one before."""
+    """Builds what BrowserGym gives: nodes with marks. All but texts have a box, each 20 pixels below the one before."""
 
     def __init__(self) -> None:
         self.nodes: list[dict[str, Any]] = []
@@ -22,10 +22,19 @@ class Tree:
     def add(self, role: str, name: str = "", *children: str, top: float | None = None, **said: Any) -> str:
         """A node; returns its id, which is the browser's id too. `said`: `value`, `clickable`, `css`, properties."""
         number = str(next(self.number))
-        node: dict[str, Any] = {"nodeId": number, "role": {"value": role}, "name": {"value": name}, "childIds": list(children)}
+        node: dict[str, Any] = {
+            "nodeId": number,
+            "role": {"value": role},
+            "name": {"value": name},
+            "childIds": list(children),
+        }
         if "value" in said:
             node["value"] = {"value": said.pop("value")}
-        box = None if role == "StaticText" and top is None else [0.0, 20.0 * int(number) if top is None else top, 50.0, 10.0]
+        box = (
+            None
+            if role == "StaticText" and top is None
+            else [0.0, 20.0 * int(number) if top is None else top, 50.0, 10.0]
+        )
         self.marks[number] = {"bbox": box, "clickable": said.pop("clickable", False), "css": said.pop("css", "")}
         node["properties"] = [{"name": key, "value": {"value": value}} for key, value in said.items()]
         self.nodes.append(node | {"browsergym_id": number})
@@ -56,7 +65,8 @@ def test_elements_are_numbered_as_listed_with_roles_names_and_values() -> None:
     )
     assert lines(page) == [
         "heading 'Issues'", "[1] link 'Home'", "text 'or'", "[2] textbox 'Search' value='lamp' required",
-        "[3] checkbox 'All' checked", "[4] summary 'More' collapsed", "[5] button 'Save' disabled", "[6] spinbutton 'Pieces' value='3'",
+        "[3] checkbox 'All' checked", "[4] summary 'More' collapsed", "[5] button 'Save' disabled",
+        "[6] spinbutton 'Pieces' value='3'",
     ]  # fmt: skip
 
 
@@ -66,7 +76,12 @@ def test_lists_show_their_first_options_and_count_the_rest() -> None:
     box = tree.add("combobox", "Kind", tree.add("MenuListPopup", "", *options), value="o1", expanded=False)
     (line,) = tree.page(box).lines
     assert isinstance(line, Element)
-    assert (len(line.options or ()), line.more_options, line.value, line.flags) == (MAX_OPTIONS, 3, "o1", ("collapsed",))
+    assert (len(line.options or ()), line.more_options, line.value, line.flags) == (
+        MAX_OPTIONS,
+        3,
+        "o1",
+        ("collapsed",),
+    )
     (typed,) = tree.page(tree.add("combobox", "City", value="")).lines
     assert typed == Element(1, "combobox", "City", "")
 
@@ -77,10 +92,13 @@ def test_texts_on_one_height_are_one_line_and_labels_are_not_said_twice() -> Non
     bold = tree.add("strong", "", tree.add("StaticText", "only today", top=205), top=202)
     page = tree.page(
         price, tree.add("paragraph", "", tree.add("StaticText", "Sale", top=200), bold, top=200),
-        tree.add("LabelText", "", tree.add("StaticText", "Name")), tree.add("textbox", "Name"), tree.add("image", "A lamp"),
+        tree.add("LabelText", "", tree.add("StaticText", "Name")), tree.add("textbox", "Name"),
+        tree.add("image", "A lamp"),
         tree.add("image", ""),
     )  # fmt: skip
-    split = tree.page(tree.add("generic", "", tree.add("StaticText", "A", top=0), tree.add("StaticText", "B", top=50), top=0))
+    split = tree.page(
+        tree.add("generic", "", tree.add("StaticText", "A", top=0), tree.add("StaticText", "B", top=50), top=0)
+    )
     assert lines(page) == ["text 'Price: $12'", "text 'Sale only today'", "[1] textbox 'Name'", "image 'A lamp'"]
     assert lines(split) == ["text 'A'", "text 'B'"]
 
@@ -88,7 +106,9 @@ def test_texts_on_one_height_are_one_line_and_labels_are_not_said_twice() -> Non
 def test_a_row_is_one_line_before_its_elements() -> None:
     tree = Tree()
     name = tree.add("link", "Lamp", tree.add("StaticText", "Lamp"))
-    cells = [tree.add("gridcell", "", one) for one in (name, tree.add("StaticText", "$12"), tree.add("button", "Remove"))]
+    cells = [
+        tree.add("gridcell", "", one) for one in (name, tree.add("StaticText", "$12"), tree.add("button", "Remove"))
+    ]
     alone = tree.add("row", "", tree.add("gridcell", "", tree.add("link", "More", tree.add("StaticText", "More"))))
     page = tree.page(tree.add("table", "", tree.add("row", "", *cells), alone))
     assert lines(page) == ["row 'Lamp | $12'", "[1] link 'Lamp'", "[2] button 'Remove'", "[3] link 'More'"]
@@ -98,7 +118,13 @@ def test_what_listens_to_clicks_is_an_element() -> None:
     tree = Tree()
     star = tree.add("generic", "", clickable=True, css="#s.star")
     mail = tree.add("generic", "", tree.add("StaticText", "From Ann"), star, clickable=True)
-    area = tree.add("generic", "", *[tree.add("link", f"l{index}") for index in range(5)], tree.add("StaticText", "x"), clickable=True)
+    area = tree.add(
+        "generic",
+        "",
+        *[tree.add("link", f"l{index}") for index in range(5)],
+        tree.add("StaticText", "x"),
+        clickable=True,
+    )
     hidden = tree.add("generic", "", tree.add("StaticText", "gone"), clickable=True)
     tree.marks[hidden]["bbox"] = None
     page = tree.page(mail, area, hidden)

@@ -10,9 +10,9 @@ from typing import Any
 import gymnasium as gym
 import pytest
 from chat_endpoint import serving
-from web_browser import make_local, need_webarena, odd_site
+from web_browser import make_local, missing, odd_site
 
-need_webarena()
+pytest.importorskip("browsergym.core", reason="needs dreamgym-env[webarena]")
 
 from dreamgym_env.domains.web_page import Element, WebPage
 from dreamgym_env.types import DataError, Task
@@ -20,6 +20,10 @@ from dreamgym_env.wrappers.webarena.base import SiteError
 from dreamgym_env.wrappers.webarena.configs import LITE, chosen, judged, read_configs, split_of, tokenized
 from dreamgym_env.wrappers.webarena.evaluation import NAMES
 from dreamgym_env.wrappers.webarena.sites import SiteMap, asks_login
+
+pytestmark = pytest.mark.skipif(
+    bool(missing("webarena", "text_generation")), reason=str(missing("webarena", "text_generation"))
+)
 
 REAL = {name: f"http://{name.replace('_', '-')}.test:{7000 + index}" for index, name in enumerate(NAMES)}
 REAL["shopping_admin"] += "/admin"
@@ -38,7 +42,9 @@ def test_missing_addresses_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in NAMES:
         monkeypatch.delenv(f"WA_{name.upper()}", raising=False)
     monkeypatch.setenv("WA_GITLAB", "http://x")
-    with pytest.raises(ValueError, match=r"missing: WA_SHOPPING, WA_SHOPPING_ADMIN, WA_REDDIT, WA_WIKIPEDIA, WA_MAP, WA_HOMEPAGE\."):
+    with pytest.raises(
+        ValueError, match=r"missing: WA_SHOPPING, WA_SHOPPING_ADMIN, WA_REDDIT, WA_WIKIPEDIA, WA_MAP, WA_HOMEPAGE\."
+    ):
         make_real(task_id=1)
 
 
@@ -56,7 +62,9 @@ def test_all_812_tasks_and_the_lite_ones(monkeypatch: pytest.MonkeyPatch) -> Non
         chosen(configs, "lite", "train", None)
     env = make_real(task_id=4)
     assert env.task_ids == ["webarena-4"]
-    assert env.task_of("webarena-4") == Task("webarena-4", "webarena", configs["webarena-4"]["intent"], "", split="held_out")
+    assert env.task_of("webarena-4") == Task(
+        "webarena-4", "webarena", configs["webarena-4"]["intent"], "", split="held_out"
+    )
     assert env.map.public(REAL["shopping_admin"] + "/sales/order?x=1") == "http://luma.com/admin/sales/order?x=1"
     assert env.map.private("http://luma.com/admin/sales") == REAL["shopping_admin"] + "/sales"
     assert env.map.private("http://gitlab.community/x") == "http://gitlab.community/x"
@@ -71,15 +79,17 @@ def test_what_needs_a_judge_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     configs = read_configs("real")
     asking = [one for one, config in configs.items() if judged(config)]
     assert len(asking) == 118
-    with pytest.raises(ValueError, match=r"1 of 1 tasks \(webarena-\d+, ...\) are scored by a judge model: give judge="):
+    with pytest.raises(
+        ValueError, match=r"1 of 1 tasks \(webarena-\d+, ...\) are scored by a judge model: give judge="
+    ):
         make_real(tasks=asking[:1])
-    with pytest.raises(ValueError, match="`judge='leave_out'` must leave at least one task"):
+    with pytest.raises(ValueError, match=r"`judge='leave_out'` must leave at least one task"):
         make_real(tasks=asking[:1], judge="leave_out")
     assert make_real(tasks=[asking[0], "webarena-4"], judge="leave_out").task_ids == ["webarena-4"]
     by_words = [one for one, config in configs.items() if tokenized(config)]
     assert by_words
     monkeypatch.setattr("dreamgym_env.wrappers.webarena.env.needs_tokenizer", lambda: True)
-    with pytest.raises(ValueError, match="python -m nltk.downloader punkt_tab"):
+    with pytest.raises(ValueError, match=r"python -m nltk\.downloader punkt_tab"):
         make_real(tasks=by_words[:1])
 
 
@@ -122,7 +132,12 @@ def config(number: int, **scored: Any) -> dict[str, Any]:
 def odd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, Any]]:
     """Settings for tasks on a real, misbehaving site; task 1 needs a judge."""
     fuzzy = {"eval_types": ["string_match"], "reference_answers": {"fuzzy_match": ["two cats"]}}
-    tasks = [config(0), config(1, **fuzzy), config(2) | {"start_url": "__MAP__/slow"}, config(3) | {"start_url": "__MAP__/error"}]
+    tasks = [
+        config(0),
+        config(1, **fuzzy),
+        config(2) | {"start_url": "__MAP__/slow"},
+        config(3) | {"start_url": "__MAP__/error"},
+    ]
     (tmp_path / "tasks.json").write_text(json.dumps(tasks))
     with odd_site() as url:
         point(monkeypatch, REAL | {"map": url})
@@ -157,7 +172,9 @@ def test_a_site_that_fails_ends_the_episode_without_reward(odd: dict[str, Any], 
     _, reward, terminated, truncated, info = follow(env, name)
     assert (reward, terminated, truncated) == (0.0, False, True)
     assert (info["end_reason"], info["success"], info["available_actions"]) == ("site_error", False, [])
-    assert {"error": "HTTP status 500", "slow": "no answer in 1.5 s", "half": "only half a page in 1.5 s"}[name] in info["error"]
+    assert {"error": "HTTP status 500", "slow": "no answer in 1.5 s", "half": "only half a page in 1.5 s"}[
+        name
+    ] in info["error"]
     env.close()
 
 
@@ -208,11 +225,11 @@ def test_login_pages() -> None:
 
 
 def test_the_judge_is_asked_and_its_failure_is_no_score(odd: dict[str, Any]) -> None:
-    verdict = "incorrect"
-    with serving(lambda messages: verdict) as endpoint:
+    verdicts = ["correct", "incorrect", "who knows"]
+    with serving(lambda messages: verdicts[len(ends)]) as endpoint:
         env = make_real(tasks=["webarena-1"], judge=f"openai:judge@{endpoint.url}", **odd)
-        ends = []
-        for verdict in ("correct", "incorrect", "who knows"):
+        ends: list[tuple[float, str]] = []
+        for _ in verdicts:
             env.reset(seed=0)
             _, reward, *_, info = env.step("send_msg_to_user('A pair of cats.')")
             ends.append((reward, info["end_reason"]))

@@ -22,7 +22,9 @@ from dreamgym_env.wrappers.webarena.local.tasks import local_configs, plan_of
 CONFIGS = local_configs()
 FIRST = {config["intent_template_id"]: f"local-{config['task_id']}" for config in reversed(CONFIGS)}
 """The first task of each template."""
-browser = pytest.mark.skipif(bool(missing("webarena", "text_generation")), reason=str(missing("webarena", "text_generation")))
+browser = pytest.mark.skipif(
+    bool(missing("webarena", "text_generation")), reason=str(missing("webarena", "text_generation"))
+)
 
 
 @pytest.fixture
@@ -51,7 +53,9 @@ def test_every_site_asks_for_a_login(sites: LocalSites) -> None:
         assert ask(url)[2] == url
         user = USERS[name]
         assert ask(url + SITES[name].login, cookie="", user=user, password="wrong")[2] == url + SITES[name].login
-        request = urllib.request.Request(url + SITES[name].login, urlencode({"user": user, "password": PASSWORD}).encode())
+        request = urllib.request.Request(
+            url + SITES[name].login, urlencode({"user": user, "password": PASSWORD}).encode()
+        )
         with pytest.raises(urllib.error.HTTPError) as moved:
             urllib.request.build_opener(NoRedirect).open(request)
         assert moved.value.headers["Set-Cookie"].startswith("login=start; Path=/w")
@@ -60,6 +64,8 @@ def test_every_site_asks_for_a_login(sites: LocalSites) -> None:
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Shows a redirect instead of following it."""
+
     def redirect_request(self, *_: Any) -> None:
         return None
 
@@ -73,7 +79,14 @@ def test_every_menu_leads_somewhere(sites: LocalSites) -> None:
     assert ask(sites.urls["gitlab"].rpartition("/")[0] + "/map")[0] == 404
     for path in ("/order/000000999", "/product/X1"):
         assert ask(sites.urls["shopping"] + path)[0] == ask(sites.urls["shopping_admin"] + path)[0] == 404
-    for path in ("/nothing", "/nothing/commits", "/nothing/issues", "/nothing/members", "/paperboat/issue/99", "/paperboat/commit/0"):
+    for path in (
+        "/nothing",
+        "/nothing/commits",
+        "/nothing/issues",
+        "/nothing/members",
+        "/paperboat/issue/99",
+        "/paperboat/commit/0",
+    ):
         assert ask(sites.urls["gitlab"] + path)[0] == 404
     assert ask(sites.urls["reddit"] + "/f/none")[0] == ask(sites.urls["reddit"] + "/f/nightsky/9999")[0] == 404
 
@@ -85,7 +98,10 @@ def test_what_is_typed_is_text(sites: LocalSites) -> None:
     assert where.startswith(url + "/f/nightsky/")
     assert "<b>x" not in text
     assert text.count("&lt;b&gt;x&lt;/b&gt;") == 3
-    for path, values in {"/me": {"bio": evil}, f"/f/nightsky/{where.rpartition('/')[2]}/comment": {"body": evil}}.items():
+    for path, values in {
+        "/me": {"bio": evil},
+        f"/f/nightsky/{where.rpartition('/')[2]}/comment": {"body": evil},
+    }.items():
         assert "<b>x" not in ask(url + path, **values)[1]
     assert "<b>x" not in ask(sites.urls["gitlab"] + "/paperboat/issues", title=evil, body=evil, label="bug")[1]
     assert "<b>x" not in ask(f"{sites.urls['shopping']}/search?{urlencode({'q': evil})}")[1]

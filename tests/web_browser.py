@@ -11,7 +11,6 @@ from importlib.util import find_spec
 from typing import Any
 
 import gymnasium as gym
-import pytest
 
 import dreamgym_env  # noqa: F401 (registers the environments)
 
@@ -34,18 +33,6 @@ def missing(*packages: str) -> str | None:
             except BrowserError as error:
                 return str(error)
     return None
-
-
-def need_browser() -> None:
-    """Skips the module where there is no browser."""
-    if reason := missing():
-        pytest.skip(reason, allow_module_level=True)
-
-
-def need_webarena() -> None:
-    """Skips the module where there is no browser or no libwebarena."""
-    if reason := missing("webarena", "text_generation"):
-        pytest.skip(reason, allow_module_level=True)
 
 
 def make_miniwob(**settings: Any) -> gym.Env[str, str]:

@@ -20,7 +20,7 @@ Grammar = dict[str, tuple[tuple[Any, ...], ...]]
 
 _ELEMENT = ("click", "dblclick", "hover", "focus", "clear")
 ONE_PAGE: Grammar = {
-    **{name: ((str,),) for name in _ELEMENT},
+    **dict.fromkeys(_ELEMENT, ((str,),)),
     "fill": ((str, str), (str, str, bool)),
     "press": ((str, str),),
     "select_option": ((str, (str, list)),),

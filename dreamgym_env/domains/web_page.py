@@ -12,7 +12,8 @@ FLAGS = ("checked", "disabled", "expanded", "collapsed", "pressed", "required", 
 _QUOTED = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
 _ELEMENT = re.compile(
     rf"\[(?P<number>[1-9]\d*)\] (?P<role>[a-z]+) (?P<name>{_QUOTED})(?: value=(?P<value>{_QUOTED}))?"
-    rf"(?: options=(?P<options>\[(?:(?:{_QUOTED})(?:, (?:{_QUOTED}))*)?\](?: \+\d+)?))?(?P<flags>(?: (?:{'|'.join(FLAGS)}))*)"
+    rf"(?: options=(?P<options>\[(?:(?:{_QUOTED})(?:, (?:{_QUOTED}))*)?\](?: \+\d+)?))?"
+    rf"(?P<flags>(?: (?:{'|'.join(FLAGS)}))*)"
 )
 _TEXT = re.compile(rf"(?P<kind>heading|text|row|image) (?P<text>{_QUOTED})")
 _HIDDEN = re.compile(r"\((?P<count>\d+) lines (?P<side>above|below) are not shown; scroll (?:up|down)\)")

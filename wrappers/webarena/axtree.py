@@ -125,7 +125,10 @@ class _Reader:
     def _listens(self, node: Mapping[str, Any]) -> bool:
         """Whether a node listens to clicks and is drawn."""
         mark = self.marks.get(node.get("browsergym_id", ""), {})
-        return bool(mark.get("clickable") and mark["bbox"]) and node["role"]["value"] not in ("RootWebArea", "LabelText")
+        return bool(mark.get("clickable") and mark["bbox"]) and node["role"]["value"] not in (
+            "RootWebArea",
+            "LabelText",
+        )
 
     def _stands_alone(self, node: Mapping[str, Any]) -> bool:
         """Whether a node without a role to act on is an element, not a part of the page that holds elements."""

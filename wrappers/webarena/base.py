@@ -169,7 +169,12 @@ class WebEnv(gym.Env[str, str]):
         """The page and its text follow what the browser shows."""
         index, titles = seen["active_page_index"], seen["open_pages_titles"]
         self.page, self._ids = page_of(
-            seen["axtree_object"], seen["extra_element_properties"], titles[index], self._url(seen["url"]), titles, index
+            seen["axtree_object"],
+            seen["extra_element_properties"],
+            titles[index],
+            self._url(seen["url"]),
+            titles,
+            index,
         )
         self.state = render(self.page)
 

@@ -1,4 +1,4 @@
-"""WebArena's task configurations: the 812 of the webarena package, a file's, or the local sites'; and WebArena-Lite's ids."""
+"""WebArena's tasks: the 812 of the webarena package, a file's, or the local sites'; and which are WebArena-Lite's."""
 
 from __future__ import annotations
 
@@ -98,5 +98,7 @@ def chosen(
         lite = {f"webarena-{number}" for number in LITE}
         ids = [one for one in ids if subset == "all" or one in lite or "old_task_id" in configs[one]]
     if not ids:
-        raise ValueError(f"`subset`, `split` and `tasks` must leave at least one task, got {subset!r}, {split!r}, {tasks}")
+        raise ValueError(
+            f"`subset`, `split` and `tasks` must leave at least one task, got {subset!r}, {split!r}, {tasks}"
+        )
     return ids

@@ -1,4 +1,4 @@
-"""`WebArenaEnv`: WebArena in a real browser, on its own sites or on small local ones, `gym.make("Real-WebArena-v0")`."""
+"""`WebArenaEnv`: WebArena in a real browser, on its sites or small local ones, `gym.make("Real-WebArena-v0")`."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class WebArenaEnv(WebEnv):
     ("site_error"), a login is asked for ("login_expired"), the judge does not answer ("model_error").
 
     ## Information
-    `task` (types.Task), `instruction`, `available_actions` (empty at the end), `success`, `end_reason` (None, "success",
-    "failure", "time_limit", "left_sites", "site_error", "login_expired" or "model_error"), `score` (1.0 or 0.0),
-    `possible` (False where the action did nothing), `error` (what the browser or the site said, "" otherwise).
+    `task` (types.Task), `instruction`, `available_actions` (empty at the end), `success`, `end_reason` (None,
+    "success", "failure", "time_limit", "left_sites", "site_error", "login_expired" or "model_error"), `score` (1.0 or
+    0.0), `possible` (False where the action did nothing), `error` (what the browser or the site said, "" otherwise).
 
     ## Arguments
     `sites`: "real" (addresses in WA_SHOPPING, WA_SHOPPING_ADMIN, WA_REDDIT, WA_GITLAB, WA_WIKIPEDIA, WA_MAP,
@@ -224,4 +224,3 @@ def _load_judge(judge: LanguageModel | str | None) -> LanguageModel | None:
     from dreamgym_env.language_model import load_language_model
 
     return load_language_model(judge)
-

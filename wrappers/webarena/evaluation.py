@@ -1,4 +1,4 @@
-"""WebArena's own evaluators and logins, through BrowserGym, with the sites' addresses and the judge that we give them."""
+"""WebArena's own evaluators and logins, through BrowserGym, with the addresses and the judge that we give them."""
 
 from __future__ import annotations
 

@@ -117,7 +117,12 @@ class MiniWoBEnv(WebEnv):
             ValueError: it is no such id.
         """
         name, _, seed = str(task_id).rpartition("-")
-        if name not in _entry_points() or not seed.isdecimal() or int(seed) not in SEEDS["all"] or seed != str(int(seed)):
+        if (
+            name not in _entry_points()
+            or not seed.isdecimal()
+            or int(seed) not in SEEDS["all"]
+            or seed != str(int(seed))
+        ):
             raise ValueError(f"a task id must be '<task>-<seed>' with a seed of 0 to 1199, got {task_id!r}")
         return name, int(seed), str(task_id)
 

@@ -24,13 +24,14 @@ from .axtree import css_names
 from .browser import browser
 
 _TRIES = 5
-_EVENTS = "focus focusin load pageshow mousemove mouseup mousedown wheel keyup keydown input touchstart touchend"
 _TELL_ACTIVE = """(() => {
   const tell = () => window.browsergym_page_activated();
+  const names = "focus focusin load pageshow mousemove mouseup mousedown wheel keyup keydown input touchstart touchend";
   tell();
-  for (const name of "%s".split(" ")) window.addEventListener(name, tell, {capture: true});
-  document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && tell(), {capture: true});
-})()""" % _EVENTS  # noqa: UP031 (braces are JavaScript's)
+  for (const name of names.split(" ")) window.addEventListener(name, tell, {capture: true});
+  document.addEventListener("visibilitychange", () => document.hidden || tell(), {capture: true});
+})()"""
+"""Tells BrowserGym which tab is in view, in every page."""
 
 
 class NotLoaded(Exception):
@@ -188,8 +189,11 @@ def _page_of(request: Request) -> Page | None:
         return None
 
 
-_ACTIONS = HighLevelActionSet(subsets=["bid", "nav", "tab", "chat", "infeas", "custom"], custom_actions=[functions.noop])
+_ACTIONS = HighLevelActionSet(
+    subsets=["bid", "nav", "tab", "chat", "infeas", "custom"], custom_actions=[functions.noop]
+)
+
 
 def _code(action: str) -> str:
-    """Python code for BrowserGym: its functions and the call, which `domains.web_actions` has made of literals alone."""
+    """Python code for BrowserGym: its functions and the call, which `domains.web_actions` made of literals alone."""
     return f"{_ACTIONS.python_includes}\n{action}\n"

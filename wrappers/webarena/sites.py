@@ -19,7 +19,12 @@ PUBLIC = {
     "homepage": "http://homepage.com",
 }
 """The names under which WebArena shows its sites to agents, wherever they run."""
-LOGINS = {"shopping": "/customer/account/login", "gitlab": "/users/sign_in", "reddit": "/login", "shopping_admin": "/login"}
+LOGINS = {
+    "shopping": "/customer/account/login",
+    "gitlab": "/users/sign_in",
+    "reddit": "/login",
+    "shopping_admin": "/login",
+}
 """Where each site asks who one is."""
 
 

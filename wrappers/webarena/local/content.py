@@ -30,7 +30,18 @@ USERS = {"shopping": "mira.oland@example.com", "shopping_admin": "admin", "gitla
 """Who is logged in on each site."""
 PASSWORD = "local-password"
 
-_MAKERS = ("Norvale", "Tellin", "Osk & Rye", "Brindle", "Quarry Lane", "Havset", "Pellworth", "Umberly", "Korva", "Lintel")
+_MAKERS = (
+    "Norvale",
+    "Tellin",
+    "Osk & Rye",
+    "Brindle",
+    "Quarry Lane",
+    "Havset",
+    "Pellworth",
+    "Umberly",
+    "Korva",
+    "Lintel",
+)
 _GOODS = {
     "Kitchen": ("Kettle", "Mixing Bowl", "Bread Knife", "Spice Rack", "Tea Strainer", "Baking Tray", "Pepper Mill"),
     "Garden": ("Watering Can", "Seed Tray", "Pruning Shears", "Bird Feeder", "Garden Lantern", "Plant Stand"),
@@ -38,7 +49,22 @@ _GOODS = {
     "Sport": ("Yoga Mat", "Jump Rope", "Water Bottle", "Trail Backpack", "Foam Roller", "Bike Bell"),
 }
 _KINDS = ("Blue", "Slate", "Copper", "Oak", "Ivory", "Compact", "Large", "Folding")
-_FIRST = ("Ada", "Bruno", "Celia", "Dario", "Elin", "Farid", "Greta", "Hugo", "Ines", "Jonas", "Kaia", "Leon", "Marta", "Nils")
+_FIRST = (
+    "Ada",
+    "Bruno",
+    "Celia",
+    "Dario",
+    "Elin",
+    "Farid",
+    "Greta",
+    "Hugo",
+    "Ines",
+    "Jonas",
+    "Kaia",
+    "Leon",
+    "Marta",
+    "Nils",
+)
 _LAST = ("Abbas", "Brandt", "Castell", "Dunmore", "Ekholm", "Ferrant", "Galloway", "Hoss", "Ivarsen", "Jurado", "Keel")
 _CITIES = ("Amberford", "Brackwater", "Coldspring", "Dunhaven", "Eastmere", "Fennbridge")
 _PROJECTS = {
@@ -63,13 +89,44 @@ _FORUMS = {
     "oldradios": "Repair and collecting",
     "trailnotes": "Walks, routes and weather",
 }
-_ASKS = ("How do you keep", "What I learned about", "Is it worth it to repair", "Show us", "A question about", "Do not buy")
+_ASKS = (
+    "How do you keep",
+    "What I learned about",
+    "Is it worth it to repair",
+    "Show us",
+    "A question about",
+    "Do not buy",
+)
 _TOPICS = {
-    "homebaking": ("a sourdough starter", "rye crusts", "an old oven", "wet doughs", "cheap flour", "cold butter", "tins"),
+    "homebaking": (
+        "a sourdough starter",
+        "rye crusts",
+        "an old oven",
+        "wet doughs",
+        "cheap flour",
+        "cold butter",
+        "tins",
+    ),
     "smallgardens": ("tomatoes in pots", "snails", "a balcony", "dry soil", "a rain barrel", "seedlings", "bean poles"),
     "nightsky": ("a tripod", "cloudy weeks", "star charts", "the summer meteors", "red lamps", "a first lens", "dew"),
-    "oldradios": ("humming tubes", "a cracked case", "dial cord", "short wave", "loose knobs", "a flea market find", "wax"),
-    "trailnotes": ("wet boots", "the ridge path", "light tents", "early snow", "a paper map", "river crossings", "huts"),
+    "oldradios": (
+        "humming tubes",
+        "a cracked case",
+        "dial cord",
+        "short wave",
+        "loose knobs",
+        "a flea market find",
+        "wax",
+    ),
+    "trailnotes": (
+        "wet boots",
+        "the ridge path",
+        "light tents",
+        "early snow",
+        "a paper map",
+        "river crossings",
+        "huts",
+    ),
 }
 
 
@@ -85,7 +142,9 @@ def _shop(db: sqlite3.Connection, rng: random.Random) -> None:
             sku, name = f"{category[0]}{100 + number}", f"{rng.choice(_MAKERS)} {kind} {thing}"
             about = f"A {kind.lower()} {thing.lower()}, {rng.randint(10, 60)} cm, made to last."
             price = rng.randint(5, 90) + rng.choice((0.25, 0.5, 0.95, 0.99))
-            db.execute("INSERT INTO products VALUES (?,?,?,?,?,?)", (sku, name, category, price, rng.randint(0, 80), about))
+            db.execute(
+                "INSERT INTO products VALUES (?,?,?,?,?,?)", (sku, name, category, price, rng.randint(0, 80), about)
+            )
             skus.append(sku)
     people = [f"{one} {other}" for one, other in zip(_FIRST, rng.choices(_LAST, k=len(_FIRST)), strict=True)]
     for sku in skus:
@@ -134,12 +193,16 @@ def _forge(db: sqlite3.Connection, rng: random.Random) -> None:
 
 
 def _forum(db: sqlite3.Connection, rng: random.Random) -> None:
-    users = [user for (user,) in db.execute("SELECT user FROM people WHERE user != ? ORDER BY user", (USERS["reddit"],))]
+    users = [
+        user for (user,) in db.execute("SELECT user FROM people WHERE user != ? ORDER BY user", (USERS["reddit"],))
+    ]
     for forum, about in _FORUMS.items():
         db.execute("INSERT INTO forums VALUES (?,?,0)", (forum, about))
         titles = [f"{asks} {topic}" for asks in _ASKS for topic in _TOPICS[forum]]
         days = sorted({*_days(rng, 40, date(2023, 1, 1), date(2023, 7, 1))})  # no day twice, so one post is the newest
-        for title, votes, day in zip(rng.sample(titles, 14), rng.sample(range(2, 400), 14), rng.sample(days, 14), strict=True):
+        for title, votes, day in zip(
+            rng.sample(titles, 14), rng.sample(range(2, 400), 14), rng.sample(days, 14), strict=True
+        ):
             row = (forum, rng.choice(users), day, title, "Tell me what you think.", votes)
             post = db.execute("INSERT INTO posts VALUES (NULL,?,?,?,?,?,?,0)", row).lastrowid
             for author in rng.sample(users, rng.randint(0, 6)):

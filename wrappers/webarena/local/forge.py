@@ -43,7 +43,9 @@ def _missing(request: Request, project: str) -> Response | None:
 def profile(request: Request) -> Response:
     bio, status = request.db.execute("SELECT bio, status FROM people WHERE user=?", (request.user,)).fetchone()
     body = paragraph(f"Current status: {status or 'none'}", f"About: {bio or 'nothing yet'}")
-    return FORGE.page(request, "My Profile", body + form(request, "/profile", textbox("Your status", "status", status), "Set Status"))
+    return FORGE.page(
+        request, "My Profile", body + form(request, "/profile", textbox("Your status", "status", status), "Set Status")
+    )
 
 
 @FORGE.post("/profile")
@@ -56,7 +58,9 @@ def set_status(request: Request) -> Response:
 def project(request: Request, name: str) -> Response:
     if missing := _missing(request, name):
         return missing
-    about, stars, mine = request.db.execute("SELECT description, stars, starred FROM projects WHERE name=?", (name,)).fetchone()
+    about, stars, mine = request.db.execute(
+        "SELECT description, stars, starred FROM projects WHERE name=?", (name,)
+    ).fetchone()
     (commits,) = request.db.execute("SELECT COUNT(*) FROM commits WHERE project=?", (name,)).fetchone()
     body = paragraph(about, f"{stars} stars") + form(request, f"/{name}/star", "", "Unstar" if mine else "Star")
     parts = {f"{commits} Commits": "commits", "Issues": "issues", "Members": "members"}
@@ -67,7 +71,8 @@ def project(request: Request, name: str) -> Response:
 @FORGE.post(f"/{NAME}/star")
 def star(request: Request, name: str) -> Response:
     request.db.execute(
-        "UPDATE projects SET stars=stars + CASE starred WHEN 1 THEN -1 ELSE 1 END, starred=1-starred WHERE name=?", (name,)
+        "UPDATE projects SET stars=stars + CASE starred WHEN 1 THEN -1 ELSE 1 END, starred=1-starred WHERE name=?",
+        (name,),
     )
     return redirect(request, f"/{name}")
 
@@ -79,14 +84,19 @@ def commits(request: Request, name: str) -> Response:
     ).fetchall()
     body = ""
     for day, group in groupby(rows, key=lambda row: str(row[0])):
-        entries = (f"<li>{link(request, f'/{name}/commit/{sha}', message)} by {author}</li>" for _, sha, message, author in group)
+        entries = (
+            f"<li>{link(request, f'/{name}/commit/{sha}', message)} by {author}</li>"
+            for _, sha, message, author in group
+        )
         body += f"<h2>{day}</h2><ul>{''.join(entries)}</ul>"
     return _missing(request, name) or FORGE.page(request, f"Commits of {name}", body)
 
 
 @FORGE.get(f"/{NAME}/commit/([0-9a-f]+)")
 def commit(request: Request, name: str, sha: str) -> Response:
-    row = request.db.execute("SELECT author, day, message, files FROM commits WHERE sha=? AND project=?", (sha, name)).fetchone()
+    row = request.db.execute(
+        "SELECT author, day, message, files FROM commits WHERE sha=? AND project=?", (sha, name)
+    ).fetchone()
     if row is None:
         return FORGE.page(request, "Not found", paragraph("There is no such commit."), 404)
     author, day, message, files = row
@@ -102,7 +112,9 @@ def issues(request: Request, name: str) -> Response:
         " AND (state=? OR ?='any') ORDER BY number DESC",
         (name, label, label, state, state),
     ).fetchall()
-    fields = choice("Label", "label", ("any", *LABELS), label) + choice("State", "state", ("open", "closed", "any"), state)
+    fields = choice("Label", "label", ("any", *LABELS), label) + choice(
+        "State", "state", ("open", "closed", "any"), state
+    )
     body = form(request, f"/{name}/issues", fields, "Filter", "get") + paragraph(f"{len(rows)} issues found")
     body += table(
         ("Issue", "Label", "By", "State"),
@@ -119,7 +131,9 @@ def new_issue(request: Request, name: str) -> Response:
     (number,) = request.db.execute("SELECT MAX(number) + 1 FROM issues WHERE project=?", (name,)).fetchone()
     if not title or label not in LABELS or number is None:
         return redirect(request, f"/{name}/issues")
-    request.db.execute("INSERT INTO issues VALUES (?,?,?,?,?,'open',?)", (name, number, title, label, request.user, body))
+    request.db.execute(
+        "INSERT INTO issues VALUES (?,?,?,?,?,'open',?)", (name, number, title, label, request.user, body)
+    )
     return redirect(request, f"/{name}/issue/{number}")
 
 

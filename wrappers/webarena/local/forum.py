@@ -71,8 +71,12 @@ def post(request: Request, name: str, number: str) -> Response:
     said = "You upvoted this" if mine > 0 else "You downvoted this" if mine < 0 else "You have not voted"
     body += paragraph(said) + "".join(form(request, f"/f/{name}/{number}/{way}", "", way.title()) for way in _VOTES)
     talk = request.db.execute("SELECT author, body FROM comments WHERE post=? ORDER BY id", (int(number),)).fetchall()
-    body += f"<h2>{len(talk)} comments</h2>" + table(("By", "Comment"), [(escape(one), escape(two)) for one, two in talk])
-    return FORUM.page(request, title, body + form(request, f"/f/{name}/{number}/comment", area("Your comment", "body"), "Comment"))
+    body += f"<h2>{len(talk)} comments</h2>" + table(
+        ("By", "Comment"), [(escape(one), escape(two)) for one, two in talk]
+    )
+    return FORUM.page(
+        request, title, body + form(request, f"/f/{name}/{number}/comment", area("Your comment", "body"), "Comment")
+    )
 
 
 _VOTES = {"upvote": 1, "downvote": -1}
@@ -80,7 +84,9 @@ _VOTES = {"upvote": 1, "downvote": -1}
 
 @FORUM.post(f"/f/{NAME}/([0-9]+)/(upvote|downvote)")
 def vote(request: Request, name: str, number: str, way: str) -> Response:
-    request.db.execute("UPDATE posts SET votes=votes - mine + ?, mine=? WHERE id=?", (_VOTES[way], _VOTES[way], int(number)))
+    request.db.execute(
+        "UPDATE posts SET votes=votes - mine + ?, mine=? WHERE id=?", (_VOTES[way], _VOTES[way], int(number))
+    )
     return redirect(request, f"/f/{name}/{number}")
 
 
@@ -112,7 +118,9 @@ def create(request: Request) -> Response:
 def me(request: Request) -> Response:
     (bio,) = request.db.execute("SELECT bio FROM people WHERE user=?", (request.user,)).fetchone()
     body = paragraph(f"User: {request.user}", f"Biography: {bio or 'empty'}")
-    return FORUM.page(request, "My Page", body + form(request, "/me", area("Edit biography", "bio", bio), "Save Biography"))
+    return FORUM.page(
+        request, "My Page", body + form(request, "/me", area("Edit biography", "bio", bio), "Save Biography")
+    )
 
 
 @FORUM.post("/me")

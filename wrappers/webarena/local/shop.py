@@ -41,11 +41,14 @@ def category(request: Request, name: str) -> Response:
 
 
 _LISTED = """SELECT sku, name, price,
-    (SELECT ROUND(AVG(stars), 1) FROM reviews WHERE reviews.sku=products.sku AND status='approved') AS stars FROM products"""
+    (SELECT ROUND(AVG(stars), 1) FROM reviews WHERE reviews.sku=products.sku AND status='approved') AS stars
+    FROM products"""
 
 
 def _listed(request: Request, rows: list[tuple[str, str, float, float]]) -> str:
-    cells = [(link(request, f"/product/{sku}", name), money(price), f"{stars} stars") for sku, name, price, stars in rows]
+    cells = [
+        (link(request, f"/product/{sku}", name), money(price), f"{stars} stars") for sku, name, price, stars in rows
+    ]
     return table(("Product", "Price", "Rating"), cells)
 
 
@@ -62,10 +65,13 @@ def product(request: Request, sku: str) -> Response:
         "SELECT author, stars, title FROM reviews WHERE sku=? AND status='approved' ORDER BY id", (sku,)
     )
     body += "<h2>Reviews</h2>" + table(
-        ("By", "Rating", "Title"), [(escape(author), f"{stars} stars", escape(title)) for author, stars, title in reviews]
+        ("By", "Rating", "Title"),
+        [(escape(author), f"{stars} stars", escape(title)) for author, stars, title in reviews],
     )
     fields = choice("Rating", "stars", (5, 4, 3, 2, 1)) + textbox("Summary", "title") + area("Review", "body")
-    return SHOP.page(request, name, body + "<h2>Write a review</h2>" + form(request, f"/review/{sku}", fields, "Submit Review"))
+    return SHOP.page(
+        request, name, body + "<h2>Write a review</h2>" + form(request, f"/review/{sku}", fields, "Submit Review")
+    )
 
 
 @SHOP.post("/review/([A-Z0-9]+)")
@@ -83,7 +89,10 @@ def reviews(request: Request) -> Response:
     rows = request.db.execute(
         "SELECT name, stars, title, body, status FROM reviews JOIN products USING (sku) WHERE author='Mira Oland'"
     )
-    cells = [(escape(name), f"{stars} stars", escape(title), escape(body), status) for name, stars, title, body, status in rows]
+    cells = [
+        (escape(name), f"{stars} stars", escape(title), escape(body), status)
+        for name, stars, title, body, status in rows
+    ]
     return SHOP.page(request, "My Reviews", table(("Product", "Rating", "Summary", "Review", "Status"), cells))
 
 
@@ -101,7 +110,9 @@ def add_to_cart(request: Request, sku: str) -> Response:
 
 @SHOP.get("/cart")
 def cart(request: Request) -> Response:
-    rows = request.db.execute("SELECT sku, name, price, quantity FROM cart JOIN products USING (sku) ORDER BY name").fetchall()
+    rows = request.db.execute(
+        "SELECT sku, name, price, quantity FROM cart JOIN products USING (sku) ORDER BY name"
+    ).fetchall()
     cells = [
         (link(request, f"/product/{sku}", name), money(price), f"{quantity} pieces",
          form(request, f"/cart/remove/{sku}", "", "Remove"))
@@ -123,7 +134,9 @@ def checkout(request: Request) -> Response:
     (last,) = request.db.execute("SELECT MAX(number) FROM orders").fetchone()
     number = f"{int(last) + 1:09d}"
     request.db.execute("INSERT INTO orders VALUES (?,?,'2023-07-01','Pending')", (number, request.user))
-    request.db.execute("INSERT INTO items SELECT ?, sku, quantity, price FROM cart JOIN products USING (sku)", (number,))
+    request.db.execute(
+        "INSERT INTO items SELECT ?, sku, quantity, price FROM cart JOIN products USING (sku)", (number,)
+    )
     request.db.execute("DELETE FROM cart")
     return redirect(request, f"/order/{number}")
 
@@ -157,10 +170,8 @@ def order(request: Request, number: str) -> Response:
     if row[0] is None:
         return SHOP.page(request, "Not found", paragraph("There is no such order."), 404)
     _, day, status, total = row
-    return SHOP.page(
-        request, f"Order {number}",
-        paragraph(f"Date: {day}", f"Status: {status}") + items(request, number) + paragraph(f"Grand Total: {money(total)}"),
-    )  # fmt: skip
+    body = paragraph(f"Date: {day}", f"Status: {status}") + items(request, number)
+    return SHOP.page(request, f"Order {number}", body + paragraph(f"Grand Total: {money(total)}"))
 
 
 def items(request: Request, number: str) -> str:
@@ -169,7 +180,8 @@ def items(request: Request, number: str) -> str:
         "SELECT name, items.price, quantity FROM items JOIN products USING (sku) WHERE number=?", (number,)
     )
     return table(
-        ("Product", "Price", "Quantity"), [(escape(name), money(price), f"{pieces} pieces") for name, price, pieces in rows]
+        ("Product", "Price", "Quantity"),
+        [(escape(name), money(price), f"{pieces} pieces") for name, price, pieces in rows],
     )
 
 

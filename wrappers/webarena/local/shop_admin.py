@@ -19,8 +19,12 @@ MONTHS = ("January", "February", "March", "April", "May", "June")
 
 @SHOP_ADMIN.get("/")
 def dashboard(request: Request) -> Response:
-    counts = [request.db.execute(f"SELECT COUNT(*) FROM {one}").fetchone()[0] for one in ("orders", "products", "customers")]
-    body = paragraph(*(f"{count} {name}" for count, name in zip(counts, ("orders", "products", "customers"), strict=True)))
+    counts = [
+        request.db.execute(f"SELECT COUNT(*) FROM {one}").fetchone()[0] for one in ("orders", "products", "customers")
+    ]
+    body = paragraph(
+        *(f"{count} {name}" for count, name in zip(counts, ("orders", "products", "customers"), strict=True))
+    )
     return SHOP_ADMIN.page(request, "Dashboard", body)
 
 
@@ -44,7 +48,11 @@ def order(request: Request, number: str) -> Response:
     if row[0] is None:
         return SHOP_ADMIN.page(request, "Not found", paragraph("There is no such order."), 404)
     _, day, status, total = row
-    body = paragraph(f"Date: {day}", f"Order status: {status}") + items(request, number) + paragraph(f"Total: {money(total)}")
+    body = (
+        paragraph(f"Date: {day}", f"Order status: {status}")
+        + items(request, number)
+        + paragraph(f"Total: {money(total)}")
+    )
     buttons = "".join(form(request, f"/order/{number}/{to}", "", text) for to, text in _MOVES.items())
     return SHOP_ADMIN.page(request, f"Order {number}", body + buttons)
 
@@ -61,8 +69,12 @@ def move_order(request: Request, number: str, status: str) -> Response:
 @SHOP_ADMIN.get("/products")
 def products(request: Request) -> Response:
     words = request.values.get("q", "")
-    rows = request.db.execute("SELECT sku, name, price, stock FROM products WHERE name LIKE ? ORDER BY name", (f"%{words}%",))
-    cells = [(link(request, f"/product/{sku}", name), money(price), f"{stock} left") for sku, name, price, stock in rows]
+    rows = request.db.execute(
+        "SELECT sku, name, price, stock FROM products WHERE name LIKE ? ORDER BY name", (f"%{words}%",)
+    )
+    cells = [
+        (link(request, f"/product/{sku}", name), money(price), f"{stock} left") for sku, name, price, stock in rows
+    ]
     body = form(request, "/products", textbox("Search products", "q", words), "Search", "get")
     return SHOP_ADMIN.page(request, "Products", body + table(("Product", "Price", "Stock"), cells))
 
@@ -74,7 +86,9 @@ def product(request: Request, sku: str) -> Response:
         return SHOP_ADMIN.page(request, "Not found", paragraph("There is no such product."), 404)
     name, price, stock = row
     fields = textbox("New price", "price", f"{price:.2f}") + textbox("New stock", "stock", str(stock))
-    body = paragraph(f"Price: {money(price)}", f"Stock: {stock} left") + form(request, f"/product/{sku}", fields, "Save Product")
+    body = paragraph(f"Price: {money(price)}", f"Stock: {stock} left") + form(
+        request, f"/product/{sku}", fields, "Save Product"
+    )
     return SHOP_ADMIN.page(request, name, body)
 
 
@@ -98,7 +112,8 @@ def customers(request: Request) -> Response:
 @SHOP_ADMIN.get("/reviews")
 def reviews(request: Request) -> Response:
     rows = request.db.execute(
-        "SELECT id, author, stars, name FROM reviews JOIN products USING (sku) WHERE reviews.status='pending' ORDER BY author"
+        "SELECT id, author, stars, name FROM reviews JOIN products USING (sku)"
+        " WHERE reviews.status='pending' ORDER BY author"
     )
     cells = [
         (escape(author), f"{stars} stars", escape(name), form(request, f"/review/{number}/approved", "", "Approve"),

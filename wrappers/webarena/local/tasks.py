@@ -1,4 +1,4 @@
-"""The local sites' tasks, in WebArena's own form, and for each a plan that solves it: templates over what the sites hold."""
+"""The local sites' tasks, in WebArena's own form, each with a plan that solves it: templates over the sites' data."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ Maker = Callable[[sqlite3.Connection], Iterator[Made]]
 
 @dataclass(frozen=True)
 class Template:
+    """Tasks that differ in their slots; `held_out` ones are never in the training split."""
+
     site: str
     intent: str
     held_out: bool

@@ -47,7 +47,11 @@ def open_product(db: sqlite3.Connection) -> Iterator[Made]:
 @template("shopping", "Add {{product}} to my wish list.")
 def wish(db: sqlite3.Connection) -> Iterator[Made]:
     for (name,) in pick(db, "SELECT name FROM products ORDER BY price"):
-        yield {"product": name}, shows(at("shopping", "/wishlist"), name), [*find(name), button("Add to Wish List"), DONE]
+        yield (
+            {"product": name},
+            shows(at("shopping", "/wishlist"), name),
+            [*find(name), button("Add to Wish List"), DONE],
+        )
 
 
 @template("shopping", "Put {{quantity}} of {{product}} into my cart.")

@@ -55,7 +55,9 @@ def latest_author(db: sqlite3.Connection) -> Iterator[Made]:
 
 @template("gitlab", "How many open issues of {{project}} have the label {{label}}?")
 def count_issues(db: sqlite3.Connection) -> Iterator[Made]:
-    query = "SELECT project, label, COUNT(*) FROM issues WHERE state='open' GROUP BY project, label ORDER BY label, project"
+    query = (
+        "SELECT project, label, COUNT(*) FROM issues WHERE state='open' GROUP BY project, label ORDER BY label, project"
+    )
     for project, label, count in pick(db, query):
         plan = [*follow(project, "Issues"), select("Label", label), button("Filter"), say(str(count))]
         yield {"project": project, "label": label}, exactly(str(count)), plan
@@ -63,9 +65,15 @@ def count_issues(db: sqlite3.Connection) -> Iterator[Made]:
 
 @template("gitlab", "Close the issue '{{title}}' of {{project}}.")
 def close_issue(db: sqlite3.Connection) -> Iterator[Made]:
-    for project, number, title in pick(db, "SELECT project, number, title FROM issues WHERE state='open' ORDER BY title"):
+    for project, number, title in pick(
+        db, "SELECT project, number, title FROM issues WHERE state='open' ORDER BY title"
+    ):
         plan = [*follow(project, "Issues", title), button("Close Issue"), DONE]
-        yield {"title": title, "project": project}, shows(at("gitlab", f"/{project}/issue/{number}"), "State: closed"), plan
+        yield (
+            {"title": title, "project": project},
+            shows(at("gitlab", f"/{project}/issue/{number}"), "State: closed"),
+            plan,
+        )
 
 
 @template("gitlab", "Open an issue in {{project}} with the title '{{title}}' and the label {{label}}.")
@@ -73,7 +81,13 @@ def open_issue(db: sqlite3.Connection) -> Iterator[Made]:
     titles = ("Crash on empty input", "Add a dark theme", "Explain the cache", "Which license is it?")
     labels = ("bug", "feature", "docs", "question")
     for (project,), title, label in zip(pick(db, _PROJECTS, 4), titles, labels, strict=True):
-        plan = [*follow(project, "Issues"), fill("Title", title), select("New label", label), button("Create Issue"), DONE]
+        plan = [
+            *follow(project, "Issues"),
+            fill("Title", title),
+            select("New label", label),
+            button("Create Issue"),
+            DONE,
+        ]
         scored = shows(at("gitlab", f"/{project}/issues"), f"{title}\t{label}\t{USERS['gitlab']}")
         yield {"project": project, "title": title, "label": label}, scored, plan
 
@@ -88,7 +102,8 @@ def star(db: sqlite3.Connection) -> Iterator[Made]:
 def invite(db: sqlite3.Connection) -> Iterator[Made]:
     for index, (project,) in enumerate(pick(db, _PROJECTS, 4)):
         (user,) = db.execute(
-            "SELECT user FROM people WHERE user NOT IN (SELECT user FROM members WHERE project=?) ORDER BY user", (project,)
+            "SELECT user FROM people WHERE user NOT IN (SELECT user FROM members WHERE project=?) ORDER BY user",
+            (project,),
         ).fetchall()[index]
         role = ("Guest", "Reporter", "Developer", "Maintainer")[index]
         plan = [*follow(project, "Members"), fill("Username", user), select("Role", role), button("Invite"), DONE]
@@ -119,7 +134,14 @@ def submit(db: sqlite3.Connection) -> Iterator[Made]:
     )  # fmt: skip
     (last,) = db.execute("SELECT MAX(id) FROM posts").fetchone()
     for forum, title, body in said:
-        plan = [link("Submit"), select("Forum", forum), fill("Title", title), fill("Body", body), button("Create Post"), DONE]
+        plan = [
+            link("Submit"),
+            select("Forum", forum),
+            fill("Title", title),
+            fill("Body", body),
+            button("Create Post"),
+            DONE,
+        ]
         slots = {"title": title, "forum": forum, "body": body}
         yield slots, shows(at("reddit", f"/f/{forum}/{last + 1}"), title, body), plan
 
@@ -152,7 +174,9 @@ def open_top(db: sqlite3.Connection) -> Iterator[Made]:
 @template("reddit", "Write the comment '{{text}}' under the post '{{title}}' in the forum {{forum}}.", held_out=True)
 def comment(db: sqlite3.Connection) -> Iterator[Made]:
     words = ("Mine too.", "Have a look at the manual.", "Which one?", "Great picture!", "I sold it.")
-    for text, (forum, number, title) in zip(words, pick(db, "SELECT forum, id, title FROM posts ORDER BY id"), strict=True):
+    for text, (forum, number, title) in zip(
+        words, pick(db, "SELECT forum, id, title FROM posts ORDER BY id"), strict=True
+    ):
         plan = [*follow(forum, title), fill("Your comment", text), button("Comment"), DONE]
         scored = shows(at("reddit", f"/f/{forum}/{number}"), f"{USERS['reddit']}\t{text}")
         yield {"text": text, "title": title, "forum": forum}, scored, plan

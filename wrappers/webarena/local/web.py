@@ -27,6 +27,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
+    """An answer; `body` is HTML."""
+
     body: str = ""
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
