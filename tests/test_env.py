@@ -74,6 +74,7 @@ def opened(make: Callable[..., gym.Env[str, str]], task_id: str) -> Callable[[],
     return task
 
 
+@lru_cache(maxsize=8)
 def planned(task: Task) -> list[str]:
     from dreamgym_env.wrappers.webarena.local.oracle import Oracle
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -52,8 +53,10 @@ def load_webarena(urls: Mapping[str, str]) -> None:
             Path(folder, "tokenizers", "punkt_tab").mkdir(parents=True)
             nltk.data.path.append(folder)
             try:
-                import_module("browsergym.webarena.task")
-                import_module("webarena.evaluation_harness.evaluators")
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # beartype's, of annotations that will be old-fashioned one day
+                    import_module("browsergym.webarena.task")
+                    import_module("webarena.evaluation_harness.evaluators")
             finally:
                 nltk.data.path.remove(folder)
     except ImportError as error:
