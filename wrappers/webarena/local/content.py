@@ -180,13 +180,13 @@ def _forge(db: sqlite3.Connection, rng: random.Random) -> None:
         days = _days(rng, 48, date(2023, 1, 1), date(2023, 7, 1))
         team = rng.sample(users, 4)
         for day, message in zip(days, messages, strict=False):
-            row = (f"{rng.getrandbits(32):08x}", project, rng.choice(team), day, message, rng.randint(1, 9))
-            db.execute("INSERT INTO commits VALUES (?,?,?,?,?,?)", row)
+            commit = (f"{rng.getrandbits(32):08x}", project, rng.choice(team), day, message, rng.randint(1, 9))
+            db.execute("INSERT INTO commits VALUES (?,?,?,?,?,?)", commit)
         for number, what in enumerate(rng.sample(_WHAT, 12), 1):
             state = "open" if number % 4 else "closed"
             title = f"{rng.choice(('Trouble with', 'Please improve', 'What about'))} {what}"
-            row = (project, number, title, rng.choice(LABELS), rng.choice(users), state, "Seen in the last release.")
-            db.execute("INSERT INTO issues VALUES (?,?,?,?,?,?,?)", row)
+            issue = (project, number, title, rng.choice(LABELS), rng.choice(users), state, "Seen in the last release.")
+            db.execute("INSERT INTO issues VALUES (?,?,?,?,?,?,?)", issue)
         db.executemany("INSERT INTO members VALUES (?,?,?)", [(project, one, "Developer") for one in team])
         db.execute("INSERT INTO members VALUES (?,?,?)", (project, USERS["gitlab"], "Owner"))
     db.executemany("INSERT INTO people VALUES (?,?,?)", [(one, "", "") for one in (USERS["gitlab"], *users)])
