@@ -121,8 +121,8 @@ def evaluating(urls: Mapping[str, str], judge: LanguageModel | None, wait: bool)
     Raises:
         ModelError: the judge gave no answer.
     """
-    helpers = import_module("webarena.evaluation_harness.helper_functions")
-    evaluators = import_module("webarena.evaluation_harness.evaluators")
+    helpers: Any = import_module("webarena.evaluation_harness.helper_functions")
+    evaluators: Any = import_module("webarena.evaluation_harness.evaluators")
     point_to(urls)
     asked, clock = helpers.generate_from_openai_chat_completion, evaluators.time
     helpers.generate_from_openai_chat_completion = _asker(judge)
