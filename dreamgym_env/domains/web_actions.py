@@ -133,9 +133,9 @@ def can(page: WebPage, call: Call) -> bool:
         case "goto":
             return bool(re.match(r"https?://\S+$", call.arguments[0]))
         case "tab_focus":
-            return 0 <= call.arguments[0] < max(len(page.tabs), 1)
+            return call.arguments[0] in range(max(len(page.tabs), 1))
         case "noop":
-            return not call.arguments or 0 <= call.arguments[0] <= _WAIT_MS
+            return not call.arguments or bool(0 <= call.arguments[0] <= _WAIT_MS)
         case "scroll":
             return all(abs(one) <= _SCROLL_PX for one in call.arguments)
     return True
