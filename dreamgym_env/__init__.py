@@ -74,5 +74,7 @@ _register(
     "dreamgym_env.vector_env:DreamGymVectorEnv",
     domain="alfworld",
 )
+_register("Real-MiniWoB-v0", "dreamgym_env.wrappers.webarena.miniwob:MiniWoBEnv", None)
+_register("Real-WebArena-v0", "dreamgym_env.wrappers.webarena.env:WebArenaEnv", None)
 _register("Real-ALFWorld-v0", "dreamgym_env.wrappers.alfworld.env:AlfworldEnv", None)
 _register("Real-WebShop-v0", "dreamgym_env.wrappers.webshop.env:WebShopEnv", None)

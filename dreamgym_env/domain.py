@@ -88,6 +88,8 @@ class Domain(Protocol):
 
 DOMAINS = {
     "alfworld": "dreamgym_env.domains.alfworld:ALFWORLD",
+    "miniwob": "dreamgym_env.domains.web:MINIWOB",
+    "webarena": "dreamgym_env.domains.web:WEBARENA",
     "webshop": "dreamgym_env.domains.webshop:WEBSHOP",
 }
 """Name to `module:attribute` of every bundled domain."""

@@ -158,9 +158,7 @@ class ReplayBuffer:
             raise ValueError("`rewards` must have one reward for each trajectory of each group")
         total = Added()
         for group, outcomes in zip(groups, rewards, strict=True):
-            whole = [
-                (one, reward) for one, reward in zip(group, outcomes, strict=True) if one.end_reason != "model_error"
-            ]
+            whole = [(one, reward) for one, reward in zip(group, outcomes, strict=True) if not one.broken]
             kept = [one for one, _ in whole]
             value = reward_entropy([reward for _, reward in whole]) if whole else 0.0
             total += Added(broken=_steps(group) - _steps(kept))

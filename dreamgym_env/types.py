@@ -9,7 +9,9 @@ from typing import Literal, Protocol, runtime_checkable
 Origin = Literal["seed", "generated"]
 Source = Literal["real", "dream"]
 Split = Literal["train", "held_out"]
-EndReason = Literal["success", "failure", "time_limit", "model_error"]
+EndReason = Literal["success", "failure", "time_limit", "left_sites", "model_error", "site_error", "login_expired"]
+BROKEN: frozenset[EndReason] = frozenset(("model_error", "site_error", "login_expired"))
+"""Ends that say nothing of the agent: a language model, a web site or its login failed. Masked, never scored."""
 Message = Mapping[str, str]
 """One chat message: `{"role": "system" | "user" | "assistant", "content": text}`."""
 Conversation = Sequence[Message]
@@ -119,6 +121,10 @@ class Trajectory:
     @property
     def success(self) -> bool:
         return self.end_reason == "success"
+
+    @property
+    def broken(self) -> bool:
+        return self.end_reason in BROKEN
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
 from typing import Any
 
 import gymnasium as gym
@@ -15,6 +17,7 @@ from alfworld_games import play as play_room
 from dreamed_rooms import RoomModel, room_env, rooms, winning_actions
 from dreamed_shop import LyingModel, Scripted, ShopModel, actions_of, play, tasks_of
 from gymnasium.utils.env_checker import check_env
+from web_browser import make_local, make_miniwob, missing
 
 import dreamgym_env
 from dreamgym_env import Task, Unicode
@@ -42,6 +45,7 @@ class World:
     winning: Callable[[Task], list[str]]
     impossible: str
     info: dict[str, Any]
+    missing: Callable[[], str | None] = lambda: None
 
 
 def make_dream(**settings: Any) -> gym.Env[str, str]:
@@ -62,14 +66,59 @@ def make_real_room(**settings: Any) -> gym.Env[str, str]:
     return gym.make("Real-ALFWorld-v0", data_dir=generated_games(), **settings)
 
 
+def opened(make: Callable[..., gym.Env[str, str]], task_id: str) -> Callable[[], Task]:
+    """Makes a task by opening its page, once."""
+
+    @lru_cache(maxsize=1)
+    def task() -> Task:
+        env = make()
+        found: Task = env.reset(options={"task_id": task_id})[1]["task"]
+        env.close()
+        return found
+
+    return task
+
+
+@lru_cache(maxsize=8)
+def planned(task: Task) -> list[str]:
+    from dreamgym_env.wrappers.webarena.local.oracle import Oracle
+
+    env, oracle = make_local(), Oracle()
+    env.reset(options={"task_id": task.task_id})
+    actions, ended = [], False
+    while not ended:
+        actions.append(oracle.act(env))
+        _, _, *ends, _ = env.step(actions[-1])
+        ended = any(ends)
+    env.close()
+    return actions
+
+
+def no_alfworld() -> str | None:
+    return None if find_spec("alfworld") else "needs dreamgym-env[alfworld]"
+
+
 SCORED = INFO | {"score": float}
+WEB_INFO = SCORED | {"error": str}
 WORLDS = [
     World("DreamGym-WebShop-v0", make_dream, lambda: tasks_of("train", 4)[1], actions_of, "click[Buy Now]", DREAM_INFO),
     World("Real-WebShop-v0", make_real, lambda: tasks_of("train", 4)[1], actions_of, "click[Buy Now]", SCORED),
-    World("DreamGym-ALFWorld-v0", make_dreamed_room, lambda: rooms()[1], winning_actions, "open sofa 9", DREAM_INFO),
+    World(
+        "DreamGym-ALFWorld-v0", make_dreamed_room, lambda: rooms()[1], winning_actions, "open sofa 9", DREAM_INFO,
+        no_alfworld,
+    ),
     World(
         "Real-ALFWorld-v0", make_real_room, lambda: rooms()[1], winning_actions, "open sofa 9",
         SCORED | {"task_type": str, "alfworld_version": str},
+        no_alfworld,
+    ),
+    World(
+        "Real-MiniWoB-v0", make_miniwob, opened(make_miniwob, "click-button-sequence-3"),
+        lambda task: ["click('1')", "click('2')"], "click('99')", WEB_INFO, missing,
+    ),
+    World(
+        "Real-WebArena-v0", make_local, opened(make_local, "local-10"), planned, "click('99')", WEB_INFO,
+        lambda: missing("webarena", "text_generation"),
     ),
 ]  # fmt: skip
 
@@ -77,8 +126,8 @@ WORLDS = [
 @pytest.fixture(params=WORLDS, ids=lambda world: str(world.env_id))
 def world(request: pytest.FixtureRequest) -> World:
     found: World = request.param
-    if "ALFWorld" in found.env_id:
-        pytest.importorskip("alfworld", reason="needs dreamgym-env[alfworld]")
+    if reason := found.missing():
+        pytest.skip(reason)
     return found
 
 
@@ -195,10 +244,11 @@ class TestContract:
     def test_rendering(self, world: World, capsys: pytest.CaptureFixture[str]) -> None:
         env = world.make(render_mode="ansi")
         env.reset(seed=0, options={"task_id": world.task().task_id})
-        state, *_ = env.step(world.winning(world.task())[0])
+        state = env.step(world.winning(world.task())[0])[0]
         text = env.render()
         assert world.task().instruction in str(text)
         assert state in str(text)
+        capsys.readouterr()
         shown = world.make(render_mode="human")
         _, info = shown.reset(seed=0)
         assert shown.render() is None

@@ -27,6 +27,9 @@ HEAVY = {
     "stable_baselines3",
     "alfworld",
     "textworld",
+    "playwright",
+    "browsergym",
+    "webarena",
 }
 SOURCES = sorted(path for wing in WINGS for path in (ROOT / wing).rglob("*.py"))
 
@@ -135,6 +138,8 @@ def test_import_loads_nothing_heavy_and_registers() -> None:
     assert "'Real-WebShop-v0'" in ids
     assert "'DreamGym-ALFWorld-v0'" in ids
     assert "'Real-ALFWorld-v0'" in ids
+    assert "'Real-MiniWoB-v0'" in ids
+    assert "'Real-WebArena-v0'" in ids
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_of)

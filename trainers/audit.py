@@ -199,7 +199,7 @@ def judge(policy: str, dreamed: Sequence[Trajectory], lived: Sequence[Trajectory
         same, replayed = same + equal, replayed + len(trajectory.transitions)
         if trajectory.success:
             replay_success[succeeded] += 1
-    whole = [trajectory for trajectory in dreamed if trajectory.end_reason != "model_error"]
+    whole = [trajectory for trajectory in dreamed if not trajectory.broken]
     return PolicyAudit(
         policy=policy,
         dreamed_success=Share(sum(t.success for t in whole), len(whole)),

@@ -51,12 +51,12 @@ class Units:
 def estimate(run: Run[PPOConfig], rollouts: Sequence[Rollout]) -> tuple[list[Estimated], Metrics]:
     """Advantages and returns of all episodes that are not broken (Eq. 2), and figures of them."""
     config = run.config
-    whole = [one for one in rollouts if one.trajectory.end_reason != "model_error" and one.turns]
+    whole = [one for one in rollouts if not one.trajectory.broken and one.turns]
     found = looked_at(run, [prolonged(run, rollout) for rollout in whole])
     rewards = [reward_of(config, rollout) for rollout in whole]
     figures = {
         "collect/reward": sum(rewards) / max(1, len(rewards)),
-        "collect/broken_episodes": float(sum(one.trajectory.end_reason == "model_error" for one in rollouts)),
+        "collect/broken_episodes": float(sum(one.trajectory.broken for one in rollouts)),
         "collect/episodes_learned": float(len(whole)),
         "collect/bootstrapped": float(sum(goes_on(config, rollout) for rollout in whole)),
     }

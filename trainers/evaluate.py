@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from dreamgym_env.loading import embedded_policy_path
-from dreamgym_env.types import Sampling, Split, Task
+from dreamgym_env.types import BROKEN, Sampling, Split, Task
 
 from .agent import Rollout, Turn
 from .collect import run_episode
@@ -28,7 +28,7 @@ from .text_play import ChatAgent, play_texts
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures over `n` episodes; broken ones (`model_error`) are counted in `end_reasons` but not in `n`.
+    """Figures over `n` episodes; broken ones (`types.BROKEN`) are counted in `end_reasons` but not in `n`.
 
     `success_rate` and the 95% Wilson interval `low`, `high` are in [0, 1], NaN-free: 0 and [0, 1] where n is 0.
     `mean_reward` is the environment's summed reward per episode. `invalid_rate` and `impossible_rate` are shares of
@@ -53,6 +53,11 @@ class Evaluation:
     invalid_rate: float
     impossible_rate: float
     end_reasons: Mapping[str, int]
+
+    @property
+    def broken(self) -> int:
+        """Episodes that say nothing of the policy, see `types.BROKEN`."""
+        return sum(self.end_reasons.get(reason, 0) for reason in BROKEN)
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,7 @@ def difference_interval(before: Evaluation, after: Evaluation) -> tuple[float, f
 def summarise(rollouts: Sequence[Rollout], env_id: str, source: str) -> Evaluation:
     """The figures of some episodes."""
     reasons = Counter(rollout.trajectory.end_reason for rollout in rollouts)
-    counted = [rollout for rollout in rollouts if rollout.trajectory.end_reason != "model_error"]
+    counted = [rollout for rollout in rollouts if not rollout.trajectory.broken]
     n, successes = len(counted), reasons["success"]
     low, high = wilson_interval(successes, n)
     actions = sum(len(rollout.turns) for rollout in rollouts)

@@ -70,7 +70,7 @@ def read_training_data(config: ExperienceTrainingConfig) -> list[Trajectory]:
         ValueError: none is left.
     """
     found = [trajectory for path in config.data for trajectory in read_trajectories(path)]
-    kept = [t for t in found if t.task.split == "train" and t.transitions and t.end_reason != "model_error"]
+    kept = [t for t in found if t.task.split == "train" and t.transitions and not t.broken]
     if not kept:
         raise ValueError(
             f"`data` must hold trajectories of training tasks, got {len(found)} in {config.data}, none usable"

@@ -64,7 +64,7 @@ def collect_with_spread(run: Run[GRPOConfig], count: int) -> list[list[Rollout]]
 
 def has_spread(config: GRPOConfig, group: Sequence[Rollout]) -> bool:
     """Whether the rewards of a group's whole episodes differ."""
-    rewards = [reward_of(config, one) for one in group if one.trajectory.end_reason != "model_error"]
+    rewards = [reward_of(config, one) for one in group if not one.trajectory.broken]
     return bool(rewards) and max(rewards) - min(rewards) > SPREAD_TOLERANCE
 
 
@@ -83,7 +83,7 @@ def score(config: GRPOConfig, groups: Sequence[Sequence[Rollout]]) -> tuple[list
     with the largest spread counts.
     """
     rewards_PG = torch.tensor([[reward_of(config, rollout) for rollout in group] for group in groups])
-    kept_PG = torch.tensor([[rollout.trajectory.end_reason != "model_error" for rollout in group] for group in groups])
+    kept_PG = torch.tensor([[not rollout.trajectory.broken for rollout in group] for group in groups])
     advantages_PG = grpo_advantages(rewards_PG, kept_PG, config.scale_by_std)
     std_P = group_std(rewards_PG, kept_PG)
     chosen = std_P.argsort(descending=True, stable=True)[: math.ceil(config.keep_share * len(groups))].tolist()

@@ -94,7 +94,7 @@ def learn_from(run: Run[PPOConfig], groups: Sequence[Sequence[Rollout]]) -> Metr
 
 def spread_figures(config: PPOConfig, groups: Sequence[Sequence[Rollout]]) -> Metrics:
     """How many groups of similar tasks there are and how their outcomes vary (Eq. 7)."""
-    whole = [[one for one in group if one.trajectory.end_reason != "model_error"] for group in groups]
+    whole = [[one for one in group if not one.trajectory.broken] for group in groups]
     found = [reward_entropy([reward_of(config, one) for one in group]) for group in whole if group]
     return {"curriculum/clusters": float(len(groups)), "curriculum/reward_entropy": sum(found) / max(1, len(found))}
 

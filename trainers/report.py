@@ -133,7 +133,7 @@ def comparison(before: Point, after: Point) -> list[tuple[str, str, str, str]]:
 
 
 def _given_up(dream: Evaluation) -> str:
-    broken = dream.end_reasons.get("model_error", 0)
+    broken = dream.broken
     return f"{broken} of {dream.n + broken}"
 
 

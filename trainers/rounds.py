@@ -94,7 +94,7 @@ def teach_curriculum(run: Run[RunConfig], groups: Sequence[Sequence[Rollout]], v
     """Tells the curriculum how the tasks of each group went together (Eq. 7) and, where `lam` > 0, has it take in
     variations (Eq. 6)."""
     for group in groups:
-        rewards = [reward_of(run.config, r) for r in group if r.trajectory.end_reason != "model_error"]
+        rewards = [reward_of(run.config, r) for r in group if not r.trajectory.broken]
         tasks = {rollout.trajectory.task.task_id: rollout.trajectory.task for rollout in group}
         for task in tasks.values() if rewards else ():
             run.curriculum.update(task, rewards)
@@ -140,5 +140,5 @@ def evaluate_all(run: Run[RunConfig]) -> Metrics:
         result = summarise([group[0] for group in groups], env_id, pool.source)
         count_real_steps(run, pool, "eval", result.steps)
         metrics |= {f"eval/{env_id}/{key}": float(getattr(result, key)) for key in EVALUATED}
-        metrics[f"eval/{env_id}/broken_episodes"] = float(result.end_reasons.get("model_error", 0))
+        metrics[f"eval/{env_id}/broken_episodes"] = float(result.broken)
     return metrics | real_steps(run)

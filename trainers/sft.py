@@ -197,7 +197,7 @@ def read_all(paths: Sequence[str]) -> Iterator[Trajectory]:
 
 
 def _unwanted(trajectory: Trajectory, success_only: bool) -> str | None:
-    if trajectory.end_reason == "model_error" or not trajectory.transitions:
+    if trajectory.broken or not trajectory.transitions:
         return "broken"
     return "failed" if success_only and not trajectory.success else None
 

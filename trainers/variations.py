@@ -32,7 +32,7 @@ def dreamed_variations(run: Run[RunConfig]) -> VaryTasks:
 
         def roll_out(chosen: Sequence[Task], n: int) -> list[list[float]]:
             groups = play(run, run.pool, chosen, n, sampling, seed)
-            whole = [[one for one in group if one.trajectory.end_reason != "model_error"] for group in groups]
+            whole = [[one for one in group if not one.trajectory.broken] for group in groups]
             return [[rollout.reward for rollout in group] for group in whole]
 
         return generator.feasible(proposed, roll_out, run.config.variation_dreams)

@@ -1,0 +1,89 @@
+"""Agents for offline data on the local sites: an oracle that follows a task's plan, one that slips, one at random."""
+
+from __future__ import annotations
+
+import random
+import re
+from typing import Any
+
+from dreamgym_env.domains.web_actions import ENDS
+from dreamgym_env.domains.web_page import Element, Text, WebPage
+
+from .tasks import Move, plan_of
+
+_NAME = re.compile(r"(oracle|random|slips)(?:-(0?\.\d+|[01]))?$")
+_LONG = 4000
+"""Pixels of one scroll; more than a cut page shows."""
+
+
+class Oracle:
+    """Follows the plan of the episode's task by what the page shows, scrolls where that is cut, and begins again from
+    the start page where the plan does not fit what it sees."""
+
+    def __init__(self, slip: float = 0.0, seed: int = 0) -> None:
+        self.slip, self.rng = slip, random.Random(seed)
+        self.done, self.scrolled = 0, False
+
+    def act(self, env: Any) -> str:
+        """The next action, as text."""
+        real = env.unwrapped
+        if not real.transitions:
+            self.done, self.scrolled = 0, False
+        if self.rng.random() < self.slip:
+            return self._slip(real)
+        plan = plan_of(int(real.task.task_id.removeprefix("local-")))
+        move = plan[self.done]
+        if not move.role:
+            return f"{move.verb}({move.value!r})"
+        element = place(real.page, move)
+        if element is not None:
+            self.done, self.scrolled = self.done + 1, False
+            rest = f", {move.value!r}" if move.verb in ("fill", "select_option") else ""
+            return f"{move.verb}('{element.number}'{rest})"
+        if real.page.below and not self.scrolled:
+            self.scrolled = True
+            return f"scroll(0, {_LONG})"
+        self.done, self.scrolled = 0, False
+        return f"goto({real.page.url.split('/')[0] + '//' + real.page.url.split('/')[2]!r})"
+
+    def _slip(self, real: Any) -> str:
+        """Something that the page offers and that does not end the episode, or one time in six something impossible."""
+        if self.rng.random() < 1 / 6:
+            return self.rng.choice(("click('999')", "fill('1', 'lamp')", "press enter", "click('0')"))
+        offered = [one for one in real.domain.available_actions(real.state, ()) if one.partition("(")[0] not in ENDS]
+        return str(self.rng.choice(offered)).replace("<text>", self.rng.choice(("lamp", "bread", "today", "42")))
+
+
+def place(page: WebPage, move: Move) -> Element | None:
+    """The element that a move means on this page; None where it is not shown."""
+    passed = not move.after
+    for line in page.lines:
+        if isinstance(line, Text):
+            passed = passed or move.after in line.text
+        elif passed and (line.role, line.name) == (move.role, move.name) and "disabled" not in line.flags:
+            return line
+    return None
+
+
+class Random(Oracle):
+    """Anything that the page offers, answers included."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(1.0, seed)
+
+    def _slip(self, real: Any) -> str:
+        if self.rng.random() < 0.03:
+            return "send_msg_to_user('Done.')"
+        return super()._slip(real)
+
+
+def demonstrator(name: str, seed: int) -> Oracle:
+    """An agent by name: `oracle`, `slips-0.3` (the oracle, which does something else three times in ten) or `random`.
+
+    Raises:
+        ValueError: no such name, or a number outside [0, 1].
+    """
+    match = _NAME.match(name)
+    if not match or (match[1] == "slips") != bool(match[2]):
+        raise ValueError(f"`policy` must be oracle, random or slips-P, P in [0, 1], got {name!r}")
+    return Random(seed) if match[1] == "random" else Oracle(float(match[2] or 0), seed)
