@@ -59,7 +59,7 @@ PRESETS = {
     ),
     "paper/alfworld": (
         "verl-agent's settings for ALFWorld, which the paper uses; for models of 3B to 8B parameters on GPUs.",
-        replace(_PAPER, env_id="Real-ALFWorld-v0", context_tokens=2048 + 512, mini_batch=256),
+        replace(_PAPER, env_id="DreamGym-ALFWorld-v0", context_tokens=2048 + 512, mini_batch=256),
     ),
 }
 """Name to (description, config)."""
