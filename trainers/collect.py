@@ -147,10 +147,11 @@ def main(config: CollectConfig) -> dict[str, Any]:
 
 def write_tasks(env_id: str, path: Path, settings: Mapping[str, Any]) -> int:
     """Writes every task of a real environment, training and held-out, as the seed tasks of its dream; how many."""
-    whole, *splits = [
+    environments: list[Any] = [
         gym.make(env_id, disable_env_checker=True, **{**settings, "split": split}).unwrapped
         for split in ("all", *get_args(Split))
     ]
+    whole, *splits = environments
     ours = {task_id for split in splits for task_id in split.task_ids}  # a world may have further splits
     tasks = [whole.task_of(task_id) for task_id in whole.task_ids if task_id in ours]
     text = "".join(json.dumps(asdict(task)) + "\n" for task in tasks)

@@ -15,8 +15,8 @@ from dreamgym_env.spaces import Unicode
 from dreamgym_env.types import BROKEN, DreamGymError, EndReason, StepContext, Task, Transition
 
 try:
-    from browsergym.core.task import AbstractBrowserTask
-    from playwright.sync_api import Error
+    from browsergym.core.task import AbstractBrowserTask as AbstractBrowserTask
+    from playwright.sync_api import Error as Error
 
     from .session import NotLoaded, Session
 except ImportError as error:

@@ -55,6 +55,12 @@ class Session(BrowserEnv):  # type: ignore[misc]
     """One task at a time in one browser context. `begin` takes the place of BrowserGym's `reset`, which starts two
     browsers each time; `step` is BrowserGym's own. `settle`: seconds to wait after an action before looking."""
 
+    browser: Any
+    context: Any
+    page: Any
+    task: Any
+    chat: Any
+
     def __init__(self, settle: float) -> None:
         super().__init__(AbstractBrowserTask, action_mapping=_code, pre_observation_delay=settle)
         self.statuses: dict[Page, int] = {}

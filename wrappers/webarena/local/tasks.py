@@ -59,7 +59,7 @@ def pick(db: sqlite3.Connection, query: str, count: int = 5) -> list[Any]:
 
 
 def _eval(kind: str, **values: Any) -> dict[str, Any]:
-    empty = {"reference_answers": None, "reference_url": "", "program_html": []}
+    empty: dict[str, Any] = {"reference_answers": None, "reference_url": "", "program_html": []}
     return {"eval_types": [kind], **empty, **values}
 
 
