@@ -68,5 +68,10 @@ _register(
     "dreamgym_env.vector_env:DreamGymVectorEnv",
     domain="webshop",
 )
+_register(
+    "DreamGymFeatures-v0",
+    "dreamgym_env.wrappers.features_env:make_single",
+    "dreamgym_env.wrappers.features_env:FeaturesVectorEnv",
+)
 _register("Real-ALFWorld-v0", "dreamgym_env.wrappers.alfworld.env:AlfworldEnv", None)
 _register("Real-WebShop-v0", "dreamgym_env.wrappers.webshop.env:WebShopEnv", None)
