@@ -52,6 +52,7 @@ COMMANDS = {
     "cleanrl-ppo": Command("PPO for an agent of numbers, in one file", "cleanrl_ppo", "CleanRLConfig", prints=True),
     "trl-grpo": Command("train a policy with TRL's GRPOTrainer", "trl_grpo", "TRLGRPOConfig", prints=True),
     "evaluate": Command("success of a policy, with its interval", "evaluate", "EvaluateConfig", "run"),
+    "serve": Command("serve an environment to OpenEnv's clients", "serve", "ServeConfig"),
     "plot": Command("learning curves of several runs, dreamed and real", "plot", "PlotConfig"),
     "publish": Command("make a bundled asset of a checkpoint, with its card", "publish", "PublishConfig"),
     "bench": Command("speed as ratios, from one run", "bench", "BenchConfig", prints=True),
