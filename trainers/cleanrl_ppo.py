@@ -86,10 +86,11 @@ class Agent(nn.Module):
     def __init__(self, columns: int, width: int = 64) -> None:
         super().__init__()
         self.row = nn.Sequential(nn.Linear(2 * columns, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
-        self.actor = nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, 1))
+        last = nn.Linear(width, 1)
+        nn.init.zeros_(last.weight)  # the first policy follows column 1 alone
+        self.actor = nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), last)
         self.critic = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1))
         self.lean = nn.Parameter(torch.tensor(6.0))
-        nn.init.zeros_(self.actor[-1].weight)  # the first policy follows column 1 alone
 
     def forward(self, obs_BRD: Tensor) -> tuple[Categorical, Tensor]:
         """The policy over K actions and the value, (B,)."""

@@ -123,7 +123,7 @@ class SB3VecEnv(VecEnv):
         observations, rewards, terminated, truncated, merged = self.envs.step(self._actions)
         dones = terminated | truncated
         infos = [_of(merged, index) for index in range(self.num_envs)]
-        for index in np.flatnonzero(dones):
+        for index in np.flatnonzero(dones).tolist():
             self.reset_infos[index] = infos[index]
             infos[index] = {**_of(merged["final_info"], index), "terminal_observation": merged["final_obs"][index]}
         for index, info in enumerate(infos):
@@ -169,9 +169,10 @@ class ActionScorer(nn.Module):
         self.rows, self.columns = rows, columns
         self.latent_dim_pi, self.latent_dim_vf = rows - 1, width
         self.read = nn.Sequential(nn.Linear(2 * columns, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
-        self.score = nn.Sequential(nn.Linear(3 * width, width), nn.ReLU(), nn.Linear(width, 1))
+        last = nn.Linear(width, 1)
+        nn.init.zeros_(last.weight)  # the first policy leans alone
+        self.score = nn.Sequential(nn.Linear(3 * width, width), nn.ReLU(), last)
         self.value = nn.Sequential(nn.Linear(2 * width, width), nn.ReLU())
-        nn.init.zeros_(self.score[-1].weight)  # the first policy leans alone
         self.lean = nn.Parameter(torch.tensor(lean))
 
     def forward(self, flat_BX: Tensor) -> tuple[Tensor, Tensor]:
@@ -209,18 +210,18 @@ class _Scoring:
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
 
 
-class ScoringPolicy(_Scoring, ActorCriticPolicy):
+class ScoringPolicy(_Scoring, ActorCriticPolicy):  # type: ignore[misc]
     """For SB3's `PPO`: no mask, so it also learns which indices are empty (column `available`)."""
 
 
-class MaskableScoringPolicy(_Scoring, MaskableActorCriticPolicy):
+class MaskableScoringPolicy(_Scoring, MaskableActorCriticPolicy):  # type: ignore[misc]
     """For sb3-contrib's `MaskablePPO`."""
 
 
 def make_envs(env_id: str, num_envs: int, max_actions: int, **settings: Any) -> SB3VecEnv:
     """`num_envs` environments of any text id, as SB3 takes them."""
-    vector = {"num_envs": num_envs, "env_id": env_id, "max_actions": max_actions}
-    return SB3VecEnv(gym.make_vec("DreamGymFeatures-v0", **vector, **settings))
+    how: dict[str, Any] = {"env_id": env_id, "max_actions": max_actions, **settings}
+    return SB3VecEnv(gym.make_vec("DreamGymFeatures-v0", num_envs=num_envs, **how))
 
 
 class Keeper(BaseCallback):
@@ -248,7 +249,8 @@ def play(envs: SB3VecEnv, act: Act, episodes: int, seed: int) -> dict[str, Any]:
     Broken dreams (`model_error`) are counted in `end_reasons` but not in `n`. `low` and `high` are Wilson's 95%.
     """
     envs.seed(seed)
-    observations, left = envs.reset(), np.full(envs.num_envs, -(-episodes // envs.num_envs))
+    observations: Any = envs.reset()
+    left = np.full(envs.num_envs, -(-episodes // envs.num_envs))
     reasons: Counter[str] = Counter()
     while left.any():
         masks = np.stack(envs.env_method("action_masks"))

@@ -51,13 +51,13 @@ class ServeConfig:
             raise ValueError(f"`gather_ms` must be >= 0, got {self.gather_ms}")
 
 
-class TextAction(Action):
+class TextAction(Action):  # type: ignore[misc]
     """One action as text, in the domain's grammar."""
 
     action: str
 
 
-class TextObservation(Observation):
+class TextObservation(Observation):  # type: ignore[misc]
     """What an agent may know after a reset or step; `reward` and `done` are beside it."""
 
     state: str
@@ -94,11 +94,12 @@ class Table:
 
     async def reset(self, index: int, task: Task) -> tuple[str, dict[str, Any]]:
         """Begins a task in one environment."""
-        return (await self._work(lambda: self.pool.reset([index], [task])))[0]
+        begun: list[tuple[str, dict[str, Any]]] = await self._work(lambda: self.pool.reset([index], [task]))
+        return begun[0]
 
     async def step(self, index: int, action: str) -> StepResult:
         """One step of one environment, in a batch with all that are waiting."""
-        future = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[StepResult] = asyncio.get_running_loop().create_future()
         self._waiting.append((index, action, future))
         if self._ticks is None or self._ticks.done():
             self._ticks = asyncio.create_task(self._tick())  # no client's own, so that none's leaving stops it
@@ -128,7 +129,7 @@ class Table:
         return await asyncio.get_running_loop().run_in_executor(self._worker, job)
 
 
-class TextEnvironment(Environment[TextAction, TextObservation, State]):
+class TextEnvironment(Environment[TextAction, TextObservation, State]):  # type: ignore[misc]
     """One client's session. Raises ValueError, which the client is told, for an unknown task, a step before a reset
     and a step after the end."""
 

@@ -114,7 +114,8 @@ def outcome_reward(outcome: list[float | None], **columns: Any) -> list[float | 
 def make_trainer(config: TRLGRPOConfig, collector: Collector, tasks: Sequence[Task]) -> Any:
     """A `trl.GRPOTrainer` that trains the collector's model."""
     from datasets import Dataset
-    from trl import GRPOConfig, GRPOTrainer
+    from trl.trainer.grpo_config import GRPOConfig
+    from trl.trainer.grpo_trainer import GRPOTrainer
 
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     episodes = config.tasks * config.group_size

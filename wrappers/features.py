@@ -126,7 +126,7 @@ def _filled(action: str, task: Task, fill: Callable[[str], Sequence[str]]) -> li
     """The action, or where it has a blank one action for each query."""
     if not _BLANK.search(action):
         return [action]
-    return [_BLANK.sub(lambda _, query=query: query, action) for query in fill(task.instruction)]
+    return [query.join(_BLANK.split(action)) for query in fill(task.instruction)]
 
 
 def _lines(domain: Domain, episode: Episode, action: str) -> str:

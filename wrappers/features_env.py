@@ -99,7 +99,7 @@ def spaces_of(features: Features) -> tuple[Box, Discrete[np.int64]]:
     return Box(-1.0, 1.0, (1 + features.max_actions, columns), np.float32), Discrete(features.max_actions)
 
 
-class ActionFeatures(gym.Wrapper[Floats, np.int64, str, str]):
+class ActionFeatures(gym.Wrapper[Any, Any, str, str]):
     """One text environment, real or dream, for agents of numbers; `Features` specifies the observation.
 
     Action i is `info["actions"][i]`; an index without an action is impossible, and the step counts. `action_masks()` is
@@ -139,7 +139,7 @@ def make_single(
     return ActionFeatures(gym.make(env_id, disable_env_checker=True, **settings), max_actions, encoder)
 
 
-class FeaturesVectorEnv(VectorEnv[Floats, NDArray[np.int64], NDArray[np.float64]]):
+class FeaturesVectorEnv(VectorEnv[Floats, NDArray[np.int64], np.ndarray]):
     """What `gym.make_vec("DreamGymFeatures-v0", num_envs=N, env_id=...)` makes.
 
     Observations are float32 [N, 1 + max_actions, columns] (`features.Features`), actions indices [N]. A dream is
@@ -182,9 +182,7 @@ class FeaturesVectorEnv(VectorEnv[Floats, NDArray[np.int64], NDArray[np.float64]
         infos = self._begin(range(self.num_envs), seed, options or {})
         return self._observations.copy(), infos
 
-    def step(
-        self, actions: NDArray[np.int64]
-    ) -> tuple[Floats, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+    def step(self, actions: NDArray[np.int64]) -> tuple[Floats, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         if len(actions) != self.num_envs:
             raise ValueError(f"`actions` must have one index for each of {self.num_envs}, got {len(actions)}")
         chosen = [watcher.text(int(choice)) for watcher, choice in zip(self.watchers, actions, strict=True)]
