@@ -74,6 +74,11 @@ _register(
     "dreamgym_env.vector_env:DreamGymVectorEnv",
     domain="alfworld",
 )
+_register(
+    "DreamGymFeatures-v0",
+    "dreamgym_env.wrappers.features_env:make_single",
+    "dreamgym_env.wrappers.features_env:FeaturesVectorEnv",
+)
 _register("Real-MiniWoB-v0", "dreamgym_env.wrappers.webarena.miniwob:MiniWoBEnv", None)
 _register("Real-WebArena-v0", "dreamgym_env.wrappers.webarena.env:WebArenaEnv", None)
 _register("Real-ALFWorld-v0", "dreamgym_env.wrappers.alfworld.env:AlfworldEnv", None)

@@ -178,7 +178,8 @@ class TransformersModel:
     def weights_changed(self) -> None:
         """Read the weights anew before the next call.
 
-        Optimizer steps and `load_state_dict` are noticed without it; writing through `weight.data` is not.
+        Optimizer steps and `load_state_dict` are noticed without it; writing through `weight.data` and the steps of
+        fused optimizers are not.
         """
         self._versions = ()
 

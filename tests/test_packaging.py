@@ -25,6 +25,8 @@ HEAVY = {
     "datasets",
     "spacy",
     "stable_baselines3",
+    "sb3_contrib",
+    "openenv",
     "alfworld",
     "textworld",
     "playwright",

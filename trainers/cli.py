@@ -17,8 +17,9 @@ from dreamgym_env.types import DreamGymError
 
 TRACEBACK = "DREAMGYM_TRACEBACK"
 """Environment variable: set to 1 it lets every error through with its traceback."""
-EXTRA = ("torch", "transformers", "accelerate", "peft", "trl", "safetensors", "tokenizers", "tensorboard", "matplotlib")
-"""Modules that the extra `[train]` brings."""
+TRAIN = ("torch", "transformers", "accelerate", "peft", "trl", "safetensors", "tokenizers", "tensorboard", "matplotlib")
+EXTRA = dict.fromkeys(TRAIN, "train") | {"stable_baselines3": "sb3", "sb3_contrib": "sb3", "openenv": "openenv"}
+"""Modules that only an extra brings, and which."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,11 @@ COMMANDS = {
     "grpo": Command("train a policy with GRPO, in a dream or for real", "grpo", "", "train"),
     "ppo": Command("train a policy with PPO, in a dream or for real", "ppo", "", "train"),
     "sim-to-real": Command("train in the dream, then for real under a budget", "sim_to_real", "SimToRealConfig"),
+    "sb3": Command("train an agent of numbers with MaskablePPO of Stable-Baselines3", "sb3", "SB3Config"),
+    "cleanrl-ppo": Command("PPO for an agent of numbers, in one file", "cleanrl_ppo", "CleanRLConfig", prints=True),
+    "trl-grpo": Command("train a policy with TRL's GRPOTrainer", "trl_grpo", "TRLGRPOConfig", prints=True),
     "evaluate": Command("success of a policy, with its interval", "evaluate", "EvaluateConfig", "run"),
+    "serve": Command("serve an environment to OpenEnv's clients", "serve", "ServeConfig"),
     "plot": Command("learning curves of several runs, dreamed and real", "plot", "PlotConfig"),
     "publish": Command("make a bundled asset of a checkpoint, with its card", "publish", "PublishConfig"),
     "bench": Command("speed as ratios, from one run", "bench", "BenchConfig", prints=True),
@@ -126,7 +131,9 @@ def explain(name: str, error: Exception) -> str | None:
 
     if isinstance(error, ModuleNotFoundError):
         missing = (error.name or "").partition(".")[0]
-        return f"`dreamgym {name}` needs {missing}: pip install 'dreamgym-env[train]'" if missing in EXTRA else None
+        if missing not in EXTRA:
+            return None
+        return f"`dreamgym {name}` needs {missing}: pip install 'dreamgym-env[{EXTRA[missing]}]'"
     if isinstance(error, DreamGymError | OSError | gym.error.Error) or _raised_here(error):
         return str(error) or type(error).__name__
     return None

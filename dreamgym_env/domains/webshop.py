@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from dreamgym_env.domain import Action
 from dreamgym_env.domains.webshop_conditions import all_shown, denied, stated_conditions
@@ -35,8 +36,11 @@ class BrokenPage:
     """A dreamed text that is no page; it offers nothing but the search that works from everywhere."""
 
 
+@lru_cache(maxsize=1024)
 def page_of(state: str) -> Page | BrokenPage:
-    """`read`, but total: a dream whose contradictions nobody checks may show anything."""
+    """`read`, but total: a dream whose contradictions nobody checks may show anything.
+
+    The last pages are kept: rules, recall and features ask for the same ones many times a step."""
     try:
         return read(state)
     except ValueError:
