@@ -107,5 +107,6 @@ def load_domain(name: str) -> Domain:
         raise ValueError(f"`domain` must be one of {sorted(DOMAINS)} or 'package.module:ATTRIBUTE', got {name!r}")
     domain = getattr(import_module(module), attribute)
     if not isinstance(domain, Domain):
-        raise ValueError(f"{path} must be a Domain, got {type(domain).__name__}")
+        lacking = [name for name in dir(Domain) if not name.startswith("_") and not hasattr(domain, name)]
+        raise ValueError(f"{path} must be a Domain, got {type(domain).__name__} without {', '.join(lacking)}")
     return domain

@@ -72,6 +72,9 @@ class GuessingDomain:
     def known(self, context: StepContext) -> Prediction | None:
         return None
 
+    def is_open(self, context: StepContext) -> bool:
+        return False
+
     def contradiction(self, context: StepContext, prediction: Prediction) -> str | None:
         return None
 

@@ -52,6 +52,9 @@ class WebDomain:
     def known(self, context: StepContext) -> Prediction | None:
         return None
 
+    def is_open(self, context: StepContext) -> bool:
+        return True  # a page that an action leads to may hold anything
+
     def contradiction(self, context: StepContext, prediction: Prediction) -> str | None:
         try:
             page = read(prediction.next_state)
