@@ -42,6 +42,8 @@ class AuditConfig:
     """Which tasks; a dream is audited on the tasks that it is trained on, held-out ones stay untouched."""
     settings: tuple[str, ...] = ()
     """Further keywords of the dream, as name=value (`use_recall=false`)."""
+    real_settings: tuple[str, ...] = ()
+    """Keywords of `gym.make` for the real environment, as name=value (`data_dir=games`)."""
     raw: bool = False
     """Whether to audit the bare model: no rules, nothing known, no recall, no contradiction check, one attempt."""
     temperature: float = 1.0
@@ -174,8 +176,14 @@ def roll(config: AuditConfig, policy: str, pool: EnvPool, tasks: Sequence[Task])
 
 def roll_reader(slip: float, pool: EnvPool, tasks: Sequence[Task], config: AuditConfig) -> list[Trajectory]:
     """The scripted agent of the real environment's `reader(slip, seed)`, in any pool."""
-    script = gym.make(config.real_env, disable_env_checker=True).unwrapped.reader(slip, config.seed)  # type: ignore[attr-defined]
+    script = real_one(config).unwrapped.reader(slip, config.seed)  # type: ignore[attr-defined]
     return [one.trajectory for one in play_texts(pool, tasks, ScriptedAgent(script), f"reader-{slip}")]
+
+
+def real_one(config: AuditConfig) -> gym.Env[str, str]:
+    """One real environment."""
+    settings = {**read_settings(config.real_settings), "split": config.split}
+    return gym.make(config.real_env, disable_env_checker=True, **settings)
 
 
 def judge(policy: str, dreamed: Sequence[Trajectory], lived: Sequence[Trajectory], env: Any) -> PolicyAudit:
@@ -241,8 +249,8 @@ def main(config: AuditConfig) -> dict[str, Any]:
     dream = open_pool(config.env_id, size, split=config.split, **extra)
     if not isinstance(dream, VectorDreamPool):
         raise ValueError(f"`env_id` must be a dream, got {config.env_id}, which has no experience model")
-    real = open_pool(config.real_env, size, split=config.split)
-    env = gym.make(config.real_env, split=config.split, disable_env_checker=True)
+    real = open_pool(config.real_env, size, **read_settings(config.real_settings), split=config.split)
+    env = real_one(config)
     report: dict[str, Any] = {"config": json.loads(json.dumps(asdict(config), default=str)), "policies": []}
     dreams: list[Trajectory] = []
     for policy in config.policies:
