@@ -367,6 +367,17 @@ def test_the_bundled_tasks_are_those_of_the_real_shop() -> None:
         assert task == real.task_of(task.task_id)  # type: ignore[attr-defined]
 
 
+def test_the_bundled_rooms_are_those_of_the_generated_games() -> None:
+    """Without official games a dream and its real environment have the same tasks, in the same order."""
+    if reason := no_alfworld():
+        pytest.skip(reason)
+    for split in ("train", "held_out"):
+        real = make_real_room(split=split).unwrapped
+        found = [real.task_of(task_id) for task_id in real.task_ids]  # type: ignore[attr-defined]
+        dream = make_dreamed_room(tasks=None, split=split).unwrapped
+        assert list(dream.tasks[: len(found)]) == found  # type: ignore[attr-defined]
+
+
 def test_an_experience_model_can_be_shared() -> None:
     one = make_dream().unwrapped.experience_model  # type: ignore[attr-defined]
     assert make_dream(experience_model=one, top_k=0).unwrapped.experience_model is not one  # type: ignore[attr-defined]
