@@ -323,6 +323,20 @@ def test_recall() -> None:
     assert ALFWORLD.recall(context("fly")) == []
 
 
+def test_types_of_tasks() -> None:
+    """Those of ALFWorld's six, as the instruction tells them."""
+    types = {
+        "put some tomato on microwave": "put",
+        "find two cloth and put them in countertop": "put two",
+        "put a clean soapbar in shelf": "clean",
+        "heat some egg and put it in fridge": "heat",
+        "cool some egg and put it in microwave": "cool",
+        "examine the pen with the desklamp": "look",
+        "make me happy": "other",
+    }
+    assert {text: ALFWORLD.task_type(replace(TASK, instruction=text)) for text in types} == types
+
+
 def test_kinds_of_steps() -> None:
     kinds = {
         action: ALFWORLD.kind(context(action)) for action in ("go to microwave 1", "go to fridge 1", "fly", "look")

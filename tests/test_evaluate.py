@@ -46,6 +46,14 @@ def test_broken_episodes_are_no_failures() -> None:
     assert (empty.n, empty.low, empty.high) == (0, 0.0, 1.0)
 
 
+def test_success_by_task_type() -> None:
+    found = [rollout("success", 1), rollout("failure", 3), rollout("model_error", 9)]
+    assert summarise(found, "X-v0", "dream").by_type == {}
+    by_type = summarise(found, "X-v0", "dream", lambda task: task.instruction).by_type
+    low, high = wilson_interval(1, 2)
+    assert by_type == {"Find the word": {"n": 2, "successes": 1, "low": low, "high": high}}
+
+
 def test_few_tasks_are_played_again() -> None:
     tasks = [make_task(0), make_task(1)]
     assert choose_episodes(tasks, 5) == [*tasks, *tasks, tasks[0]]

@@ -9,8 +9,8 @@ import json
 import math
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,8 @@ class Evaluation:
     invalid_rate: float
     impossible_rate: float
     end_reasons: Mapping[str, int]
+    by_type: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """`n`, `successes` and the interval of each task type, where the domain names such (`task_type`)."""
 
     @property
     def broken(self) -> int:
@@ -131,7 +133,9 @@ def difference_interval(before: Evaluation, after: Evaluation) -> tuple[float, f
     return change, change - down, change + up
 
 
-def summarise(rollouts: Sequence[Rollout], env_id: str, source: str) -> Evaluation:
+def summarise(
+    rollouts: Sequence[Rollout], env_id: str, source: str, task_type: Callable[[Task], str] | None = None
+) -> Evaluation:
     """The figures of some episodes."""
     reasons = Counter(rollout.trajectory.end_reason for rollout in rollouts)
     counted = [rollout for rollout in rollouts if not rollout.trajectory.broken]
@@ -159,7 +163,19 @@ def summarise(rollouts: Sequence[Rollout], env_id: str, source: str) -> Evaluati
         invalid_rate=invalid / actions if actions else 0.0,
         impossible_rate=impossible / actions if actions else 0.0,
         end_reasons=dict(sorted(reasons.items())),
+        by_type=_by_type(counted, task_type) if task_type else {},
     )
+
+
+def _by_type(rollouts: Sequence[Rollout], task_type: Callable[[Task], str]) -> dict[str, dict[str, float]]:
+    ends: dict[str, list[bool]] = {}
+    for rollout in rollouts:
+        ends.setdefault(task_type(rollout.trajectory.task), []).append(rollout.trajectory.success)
+    found = {}
+    for name, successes in sorted(ends.items()):
+        low, high = wilson_interval(sum(successes), len(successes))
+        found[name] = {"n": len(successes), "successes": sum(successes), "low": low, "high": high}
+    return found
 
 
 def choose_episodes(tasks: Sequence[Task], episodes: int) -> list[Task]:
@@ -234,7 +250,7 @@ def run(config: EvaluateConfig) -> Evaluation:
             rollouts = played(config, pool, tasks, lambda done, _: bar.update(line, completed=done))
     finally:
         pool.close()
-    result = summarise(rollouts, config.env_id, pool.source)
+    result = summarise(rollouts, config.env_id, pool.source, getattr(pool.domain, "task_type", None))
     if config.output:
         record = {"config": asdict(config), **asdict(result)}
         Path(config.output).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

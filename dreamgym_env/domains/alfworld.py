@@ -92,6 +92,13 @@ class AlfworldDomain:
         new = shown and Room.after(context.state, context.history).answer(action) is None
         return "first view" if new else action.name
 
+    def task_type(self, task: Task) -> str:
+        """What the task asks for: `put`, `put two`, `clean`, `heat`, `cool`, `look`, or `other`; for evaluations."""
+        goal = read_goal(task.instruction)
+        if goal is None:
+            return "other"
+        return "look" if goal.lamp else goal.change or ("put two" if goal.count > 1 else "put")
+
     def compare(self, context: StepContext, step: Transition, predicted: str) -> list[tuple[str, bool]]:
         """Whether a predicted text is what the episode determines, or at least denies nothing that it has said."""
         action = parse(context.action)
