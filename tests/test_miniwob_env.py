@@ -111,10 +111,12 @@ def test_splits_and_arguments() -> None:
 
 def test_environments_share_one_browser_and_survive_its_end() -> None:
     one, other = make_miniwob().unwrapped, make_miniwob().unwrapped
+    running = browser()
+    before = len(running.contexts)  # of other tests
     state, _ = one.reset(seed=0)
     other.reset(seed=1)
-    running = browser()
-    assert len(running.contexts) == 2
+    assert browser() is running
+    assert len(running.contexts) == before + 2
     assert one.step("hover('1')")[0] == state
     running.close()
     *_, truncated, info = one.step("click('1')")
