@@ -71,6 +71,11 @@ def is_possible(domain: Domain, context: StepContext) -> bool:
     return parsed is not None and domain.is_possible(context, parsed)
 
 
+def rules_answer(domain: Domain, context: StepContext) -> Prediction:
+    """What comes of an action that cannot be done; no model is asked."""
+    return Prediction("", domain.impossible_response(context.state, context.action), 0.0, False, attempts=0)
+
+
 def _advance(
     domain: Domain, dream: Dream, context: StepContext, result: Prediction | ParseError | None, horizon: int
 ) -> StepResult:
@@ -80,7 +85,7 @@ def _advance(
         return context.state, 0.0, False, True, describe(domain, dream, None, error=result.reason)
     possible = result is not None and is_possible(domain, context)
     if result is None:
-        result = Prediction("", domain.impossible_response(context.state, context.action), 0.0, False)
+        result = rules_answer(domain, context)
     transition = Transition(
         task=dream.task,
         step_index=len(dream.transitions),

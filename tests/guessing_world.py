@@ -206,11 +206,11 @@ def make_checkpoint(folder: Path, kind: str = "lfm2", seed: int = 0) -> Path:
     return folder
 
 
-def make_policy(folder: Path) -> Path:
+def make_policy(folder: Path, kind: str = "lfm2") -> Path:
     """A policy that knows the form of an answer and says random words."""
     from dreamgym_env.trainers.sft import SFTConfig, train
 
-    base = make_checkpoint(folder / "base")
+    base = make_checkpoint(folder / "base", kind)
     config = SFTConfig(
         str(base), ("demonstrations",), str(folder / "sft"), success_only=False, epochs=10, learning_rate=1e-2,
         batch_tokens=1024, warmup_steps=5, bf16=False,

@@ -8,12 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from guessing_world import demonstrations, dream_registered, make_checkpoint
+from guessing_world import dream_registered, make_policy
 
 from dreamgym_env.trainers import sim_to_real
 from dreamgym_env.trainers.grpo_config import PRESETS, GRPOConfig
 from dreamgym_env.trainers.logs import read_metrics
-from dreamgym_env.trainers.sft import SFTConfig, train
 from dreamgym_env.trainers.sim_to_real import SimToRealConfig, main, phases
 
 REAL = "guessing_world:Guess-v0"
@@ -21,12 +20,7 @@ REAL = "guessing_world:Guess-v0"
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimToRealConfig]:
-    base = make_checkpoint(tmp_path / "base")
-    policy = SFTConfig(
-        str(base), ("demonstrations",), str(tmp_path / "sft"), success_only=False, epochs=10, learning_rate=1e-2,
-        batch_tokens=1024, warmup_steps=5, bf16=False,
-    )  # fmt: skip
-    train(policy, demonstrations(96))
+    policy = make_policy(tmp_path)
     tiny = GRPOConfig(
         tasks_per_update=4, max_tokens=12, context_tokens=256, learning_rate=3e-3, mini_batch=16, token_budget=1024,
         kl_coef=0.0, device="cpu", tensorboard=False, save_every=1,
@@ -34,7 +28,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimToRea
     monkeypatch.setitem(PRESETS, "tiny", ("for tests", tiny))
     with dream_registered() as dream_id:
         yield SimToRealConfig(
-            preset="tiny", policy=str(tmp_path / "sft"), dream_env=dream_id, dream_settings=("top_k=0",), real_env=REAL,
+            preset="tiny", policy=str(policy), dream_env=dream_id, dream_settings=("top_k=0",), real_env=REAL,
             real_settings=('secret="star"',), dream_updates=3, real_budget=60, real_tasks_per_update=2, eval_every=2,
             eval_episodes=20, output=tmp_path / "out",
         )  # fmt: skip

@@ -11,13 +11,12 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
-from guessing_world import demonstrations, dream_registered, make_checkpoint, make_task  # noqa: E402
+from guessing_world import dream_registered, make_policy, make_task  # noqa: E402
 
 from dreamgym_env.language_model import TransformersModel  # noqa: E402
 from dreamgym_env.trainers.agent import Rollout, Turn  # noqa: E402
 from dreamgym_env.trainers.pools import open_pool  # noqa: E402
 from dreamgym_env.trainers.rollout import Collector  # noqa: E402
-from dreamgym_env.trainers.sft import SFTConfig, train  # noqa: E402
 from dreamgym_env.trainers.trl_grpo import TRLGRPOConfig, fields, main, make_trainer  # noqa: E402
 from dreamgym_env.types import Sampling, Trajectory, Transition  # noqa: E402
 
@@ -25,14 +24,7 @@ from dreamgym_env.types import Sampling, Trajectory, Transition  # noqa: E402
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A policy that knows the form of an answer and says random words."""
-    folder = tmp_path_factory.mktemp("policy")
-    base = make_checkpoint(folder / "base", "qwen3")
-    config = SFTConfig(
-        str(base), ("demonstrations",), str(folder / "sft"), success_only=False, epochs=10, learning_rate=1e-2,
-        batch_tokens=1024, warmup_steps=5, bf16=False,
-    )  # fmt: skip
-    train(config, demonstrations(96))
-    return folder / "sft"
+    return make_policy(tmp_path_factory.mktemp("policy"), "qwen3")
 
 
 def tiny(policy: Path, output: Path, **changes: Any) -> TRLGRPOConfig:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dreamgym_env.domain import Domain, load_domain
-from dreamgym_env.dream import is_possible
+from dreamgym_env.dream import is_possible, rules_answer
 from dreamgym_env.experience_model import ExperienceModel
 from dreamgym_env.loading import choose_tasks, load_experience_model
 from dreamgym_env.task_generator import TaskGenerator
@@ -81,14 +81,9 @@ def measure(
         asked = [context for context, _ in chunk if not as_dreamed or is_possible(model.domain, context)]
         results = dict(zip(map(id, asked), model.predict(asked), strict=True))
         found += [
-            (context, step, results.get(id(context)) or impossible(model.domain, context)) for context, step in chunk
+            (context, step, results.get(id(context)) or rules_answer(model.domain, context)) for context, step in chunk
         ]
     return summarise(model.domain, found)
-
-
-def impossible(domain: Domain, context: StepContext) -> Prediction:
-    """What the rules answer."""
-    return Prediction("", domain.impossible_response(context.state, context.action), 0.0, False, attempts=0)
 
 
 def summarise(domain: Domain, found: Sequence[tuple[StepContext, Transition, Any]]) -> Measures:

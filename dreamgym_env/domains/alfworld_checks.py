@@ -61,15 +61,14 @@ def checks(room: Room, action: Action) -> list[Check]:
         return [_here(room, action.argument) if is_place else _in_hand(room, action.argument)]
     if name == "use":
         lamp = action.argument
-        there = bool(set(room.places_of(lamp)) & set(room.near))
-        return [(f"{lamp} lamp", kind_of(lamp) in LAMPS), (f"{lamp} at {_where(room, lamp)}, {_near(room)}", there)]
+        place = f"{lamp} at {_where(room, lamp)}, {_near(room)}"
+        return [(f"{lamp} lamp", kind_of(lamp) in LAMPS), (place, room.in_reach(lamp))]
     thing, other = pair(action)
     if name == "slice":
-        there = bool(set(room.places_of(thing)) & set(room.near))
         able = kind_of(thing) in ABLE["slice"] and kind_of(other) in KNIVES
         return [
             _in_hand(room, other),
-            (f"{thing} at {_where(room, thing)}, {_near(room)}", there),
+            (f"{thing} at {_where(room, thing)}, {_near(room)}", room.in_reach(thing)),
             (f"slice {thing} {other}", able),
         ]
     if name == "take":
@@ -115,7 +114,7 @@ def goal_checks(goal: Goal, room: Room, action: Action) -> list[Check]:
         if action.name not in ("go to", "take", "use"):
             return []
         lit = [lamp for verb, lamp in room.marks if verb == "use" and kind_of(lamp) == goal.lamp]
-        near = any(set(room.places_of(lamp)) & set(room.near) for lamp in lit)
+        near = any(map(room.in_reach, lit))
         return [_same(goal.thing, kind_of(room.held or "nothing")), (f"{goal.lamp} on", near)]
     if action.name != "move":
         return []

@@ -50,7 +50,7 @@ def met(goal: Goal, room: Room) -> bool | None:
     if goal.lamp:
         lit = [lamp for act, lamp in room.marks if act == "use" and kind_of(lamp) == goal.lamp]
         holds = room.held is not None and kind_of(room.held) == goal.thing
-        return holds and any(set(room.places_of(lamp)) & set(room.near) for lamp in lit)
+        return holds and any(map(room.in_reach, lit))
     for place in [place for place in room.contents if kind_of(place) == goal.target]:
         fitting = [
             thing

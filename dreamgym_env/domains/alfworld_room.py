@@ -135,6 +135,10 @@ class Room:
         """Where it lies as far as told; two places only where official games list it twice."""
         return [place for place, things in self.contents.items() if thing in things]
 
+    def in_reach(self, thing: str) -> bool:
+        """Whether it lies where one stands, as far as told."""
+        return not set(self.places_of(thing)).isdisjoint(self.near)
+
     def hear(self, action: Action, text: str) -> None:
         """Takes in what a step said; a text that says nothing that can be read changes nothing but the action's own."""
         if text == NOTHING:
