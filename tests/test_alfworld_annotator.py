@@ -101,10 +101,11 @@ def test_a_lamp_must_be_on_and_the_thing_in_hand() -> None:
     ]
     assert traces("look at fork under the desklamp.", steps)[1:] == [
         "here countertop 1, countertop 1 yes; hand nothing yes; fork 1 at countertop 1, countertop 1 yes; now in hand; "
-        "fork fork yes; desklamp on no; so continue",
+        "fork fork yes; desklamp on at nowhere, countertop 1 no; so continue",
         "room has desk 1 yes; not here countertop 1, desk 1 yes; not told yet; "
-        "fork fork yes; desklamp on no; so continue",
-        "desklamp 1 lamp yes; desklamp 1 at desk 1, desk 1 yes; now on; fork fork yes; desklamp on yes; so success",
+        "fork fork yes; desklamp on at nowhere, desk 1 no; so continue",
+        "desklamp 1 lamp yes; desklamp 1 at desk 1, desk 1 yes; now on; "
+        "fork fork yes; desklamp on at desk 1, desk 1 yes; so success",
     ]
 
 

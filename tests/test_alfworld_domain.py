@@ -314,13 +314,38 @@ def test_recall() -> None:
         "The fridge 1 is open. In it, you see nothing.",
     ]
     assert ALFWORLD.recall(context("take knife 1 from countertop 1"))[2] == "knife 1 is at the countertop 1."
-    assert ALFWORLD.recall(context("go to sofa 1")) == ["This room has no sofa 1.", "You are at the countertop 1."]
+    assert ALFWORLD.recall(context("go to sofa 1")) == [
+        "This room has no sofa 1.",
+        "You are at the countertop 1.",
+        "You are carrying: a apple 1.",
+    ]
     assert ALFWORLD.recall(context("go to fridge 1")) == [
         "This room has a fridge 1.",
         "You are at the countertop 1.",
+        "You are carrying: a apple 1.",
         "The fridge 1 is open. In it, you see nothing.",
     ]
     assert ALFWORLD.recall(context("fly")) == []
+
+
+def test_recall_of_what_stands_elsewhere_before_a_first_view() -> None:
+    """A thing is in one place, so what was seen or is held is not in the place looked at newly; what does not fit there
+    need not be said."""
+    assert ALFWORLD.recall(context("go to microwave 1"))[-1] == "Elsewhere: apple 1, apple 2."
+    assert ALFWORLD.recall(context("go to sinkbasin 1"))[-1] == "Elsewhere: apple 1, apple 2, knife 1."
+    assert ALFWORLD.recall(context("go to sinkbasin 1", STEPS[:2]))[-1] == "Elsewhere: nothing."
+    assert not any(line.startswith("Elsewhere") for line in ALFWORLD.recall(context("go to fridge 1")))
+
+
+def test_recall_of_lamps_that_are_on() -> None:
+    start = replace(TASK, initial_state=START.replace("a microwave 1,", "a desk 1,"))
+    steps = [
+        ("go to desk 1", "You arrive at desk 1. On the desk 1, you see a desklamp 1, and a pen 1."),
+        ("use desklamp 1", "You turn on the desklamp 1."),
+    ]
+    for action in ("take pen 1 from desk 1", "go to fridge 1", "use desklamp 1"):
+        assert "The desklamp 1 is on, at the desk 1." in ALFWORLD.recall(context(action, steps, start))
+        assert not any("is on, at" in line for line in ALFWORLD.recall(context(action, steps[:1], start)))
 
 
 def test_types_of_tasks() -> None:

@@ -17,8 +17,8 @@ Check = tuple[str, bool]
 
 
 def recalled(room: Room, action: Action) -> list[str]:
-    """The lines of the episode that `checks` reads: where one is, what one holds, where the thing lies, how the place
-    looks."""
+    """The lines of the episode that `checks` and `goal_checks` read: where one is, what one holds, which lamps are on,
+    where the thing lies, how the place looks; where that is not told yet, what stands elsewhere and so not there."""
     if action.name in ("look", "help"):
         return []
     thing, place = pair(action) if action.name in _PAIRS else (action.argument, action.argument)
@@ -27,18 +27,25 @@ def recalled(room: Room, action: Action) -> list[str]:
         lines.append(f"This room has {'a' if place in room.places else 'no'} {place}.")
     if action.name != "inventory":
         lines.append(f"You are at the {_near(room)}." if room.near else "You are in the middle of the room.")
-    if action.name not in ("go to", "open", "close", "use"):
+    if action.name not in ("open", "close"):
         lines.append(f"You are carrying: a {room.held}." if room.held else "You are not carrying anything.")
+    if action.name in _LIGHT:
+        lines += [f"The {lamp} is on, at the {_where(room, lamp)}." for lamp in room.lit()]
     if action.name in ("take", "use", "slice"):
         lines += [f"{thing} is at the {_where(room, thing)}."] if room.places_of(thing) else []
     looked_at = (thing, place) if action.name in ("move", "heat", "clean", "cool") else (place,)
     for name in dict.fromkeys(looked_at):
         told = room.answer(Action("examine", name, "")) if name == room.held or name in room.places else None
         lines += [told] if told else []
+    if action.name in _SHOW and place in room.places and room.answer(action) is None:
+        there = [thing for thing in room.told_of() if _may_stand(place, thing) and place not in room.places_of(thing)]
+        lines.append(f"Elsewhere: {', '.join(there) or 'nothing'}.")
     return lines
 
 
 _PAIRS = ("take", "move", "heat", "clean", "cool", "slice")
+_SHOW = ("go to", "open", "examine")
+_LIGHT = ("go to", "take", "use")  # what can bring a thing under a lamp that is on
 
 
 def checks(room: Room, action: Action) -> list[Check]:
@@ -87,6 +94,10 @@ def checks(room: Room, action: Action) -> list[Check]:
     return [*before, (f"{name} {thing} {other}", able)]
 
 
+def _may_stand(place: str, thing: str) -> bool:
+    return takes(place, thing) or kind_of(thing) in LAMPS
+
+
 def _near(room: Room) -> str:
     return ", ".join(room.near) or "nowhere"
 
@@ -111,11 +122,12 @@ def _door(room: Room, place: str) -> list[Check]:
 def goal_checks(goal: Goal, room: Room, action: Action) -> list[Check]:
     """The goal's conditions; none where the action cannot reach the goal. `room` is as the action leaves it."""
     if goal.lamp:
-        if action.name not in ("go to", "take", "use"):
+        if action.name not in _LIGHT:
             return []
-        lit = [lamp for verb, lamp in room.marks if verb == "use" and kind_of(lamp) == goal.lamp]
-        near = any(map(room.in_reach, lit))
-        return [_same(goal.thing, kind_of(room.held or "nothing")), (f"{goal.lamp} on", near)]
+        lit = room.lit(goal.lamp)
+        at = ", ".join(sorted({place for lamp in lit for place in room.places_of(lamp)})) or "nowhere"
+        by = (f"{goal.lamp} on at {at}, {_near(room)}", any(map(room.in_reach, lit)))
+        return [_same(goal.thing, kind_of(room.held or "nothing")), by]
     if action.name != "move":
         return []
     thing, place = pair(action)

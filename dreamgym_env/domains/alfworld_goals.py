@@ -48,9 +48,8 @@ def read_goal(instruction: str) -> Goal | None:
 def met(goal: Goal, room: Room) -> bool | None:
     """Whether the goal is reached; None where what the episode has said does not decide it."""
     if goal.lamp:
-        lit = [lamp for act, lamp in room.marks if act == "use" and kind_of(lamp) == goal.lamp]
         holds = room.held is not None and kind_of(room.held) == goal.thing
-        return holds and any(map(room.in_reach, lit))
+        return holds and any(map(room.in_reach, room.lit(goal.lamp)))
     for place in [place for place in room.contents if kind_of(place) == goal.target]:
         fitting = [
             thing

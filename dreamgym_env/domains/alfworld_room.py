@@ -135,6 +135,14 @@ class Room:
         """Where it lies as far as told; two places only where official games list it twice."""
         return [place for place, things in self.contents.items() if thing in things]
 
+    def told_of(self) -> list[str]:
+        """Every object that the episode has told of, sorted; also the one held."""
+        return sorted({thing for things in self.contents.values() for thing in things} | ({self.held} - {None}))
+
+    def lit(self, kind: str = "") -> list[str]:
+        """The lamps that were turned on, of this type or of any, sorted."""
+        return sorted(lamp for verb, lamp in self.marks if verb == "use" and kind in ("", kind_of(lamp)))
+
     def in_reach(self, thing: str) -> bool:
         """Whether it lies where one stands, as far as told."""
         return not set(self.places_of(thing)).isdisjoint(self.near)
