@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from dataclasses import replace
@@ -14,17 +15,25 @@ from dreamed_shop import play, shop_env, tasks_of
 
 from dreamgym_env.domains.webshop import WEBSHOP
 from dreamgym_env.experience_model import ExperienceModel
-from dreamgym_env.loading import load_experience_model
+from dreamgym_env.loading import embedded_trajectories_path, load_experience_model
 from dreamgym_env.parsing import parse_prediction
 from dreamgym_env.prompts import answer, experience_messages, user_turn
 from dreamgym_env.task_generator import parse_task
 from dreamgym_env.trainers import experience, measure
-from dreamgym_env.trainers.corpus import Corpus, common_pieces, contexts_of, conversation, format_words, permuted
+from dreamgym_env.trainers.corpus import (
+    Corpus,
+    common_pieces,
+    contexts_of,
+    conversation,
+    corpora_of,
+    format_words,
+    permuted,
+)
 from dreamgym_env.trainers.experience import load_model, read_training_data
 from dreamgym_env.trainers.experience_config import ExperienceTrainingConfig
 from dreamgym_env.trainers.scratch import SmallConfig
 from dreamgym_env.trainers.supervised import Example, SupervisedConfig, answer_spans
-from dreamgym_env.trajectories import write_trajectories
+from dreamgym_env.trajectories import read_trajectories, write_trajectories
 from dreamgym_env.types import Message, ParseError, Prediction, StepContext, Trajectory
 
 TINY = SmallConfig(hidden_size=64, heads=2, layers=2, attention=(1,), feed_forward=96, max_positions=4096)
@@ -107,6 +116,27 @@ def test_shares_of_the_augmentation(data: Path) -> None:
     assert share("Seen before", recall_share=0.0) == 0
     assert share("search, results page 1", trace_share=0.0) == 0
     assert share("search, results page 1") > 0.9
+
+
+def test_one_model_for_two_worlds(data: Path, tmp_path: Path) -> None:
+    """As many sequences of each, one vocabulary for both; each world keeps its own rules, buffer and instructions."""
+    rooms = tmp_path / "rooms.jsonl"
+    write_trajectories(rooms, list(itertools.islice(read_trajectories(embedded_trajectories_path("alfworld")), 6)))
+    config = replace(config_of(data, out=tmp_path / "both"), domain=("webshop", "alfworld"), data=(data, rooms))
+    corpora = corpora_of(config, read_training_data(config))
+    assert [corpus.domain.name for corpus in corpora] == ["webshop", "alfworld"]
+    assert [len(corpus.trajectories) for corpus in corpora] == [8, 6]
+    for corpus in corpora:
+        assert {chat[0]["content"] for chat in corpus.draw(8)} == {corpus.domain.experience_instruction}
+    _, tokenizer, _ = load_model(config, corpora)
+    for word in ("Buy Now", "countertop"):
+        assert any(word in piece for piece in tokenizer.get_vocab())
+    experience.main(config)
+    for domain in config.domain:
+        model = load_experience_model(domain, str(config.out), None, top_k=0)
+        assert model.domain.name == domain
+    with pytest.raises(ValueError, match=r"each `domain`, got none of \['miniwob'\], only of \['alfworld'"):
+        corpora_of(replace(config, domain=("webshop", "miniwob")), read_training_data(config))
 
 
 def test_known_steps_in_brief_are_not_learned(data: Path) -> None:
@@ -271,7 +301,7 @@ def test_wrong_settings(settings: dict[str, Any], message: str) -> None:
 def test_keeping_a_vocabulary_needs_a_checkpoint(data: Path) -> None:
     config = config_of(data, vocabulary="keep", top_k=0)
     with pytest.raises(ValueError, match="`vocabulary='keep'` needs `base`"):
-        load_model(config, Corpus(config, read_training_data(config)))
+        load_model(config, [Corpus(config, read_training_data(config))])
 
 
 @pytest.fixture(scope="module")

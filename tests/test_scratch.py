@@ -22,6 +22,7 @@ from dreamgym_env.trainers.scratch import (
     Vocabulary,
     build_model,
     build_tokenizer,
+    deepened,
     fit_vocabulary,
     graft,
     is_name,
@@ -204,6 +205,25 @@ def test_a_wider_convolution_begins_as_the_same_function() -> None:
     assert wide(input_ids=ids, use_cache=True).logits.shape == before.shape
     with pytest.raises(ValueError, match="convolution over 6 tokens, got 3"):
         widened(wide, 3)
+
+
+def test_a_deeper_model_begins_as_the_same_function_and_learns_in_every_block() -> None:
+    import torch
+
+    tokenizer = build_tokenizer(Vocabulary((), ((" one", 5), (" two", 5))))
+    model = build_model(SMALL, tokenizer).eval()
+    ids = torch.randint(0, len(tokenizer), (2, 20))
+    before = model(ids).logits
+    deep = deepened(model, 2).eval()
+    assert len(deep.model.layers) == 2 * len(model.model.layers)
+    assert torch.allclose(deep(ids).logits, before, atol=1e-6)
+    assert torch.allclose(deep(input_ids=ids, use_cache=True).logits, before, atol=1e-6)
+    deep(input_ids=ids, labels=ids).loss.backward()
+    for name, weight in deep.named_parameters():
+        if name.endswith(("out_proj.weight", "w2.weight")):
+            assert weight.grad.abs().max() > 0, name
+    with pytest.raises(ValueError, match=r"`deepen` must be >= 2 for an LFM2 base, got 1"):
+        deepened(model, 1)
 
 
 def test_a_graft_is_seeded() -> None:

@@ -63,9 +63,11 @@ _LIKE_ONE_OF = 64  # tasks among which a variation is looked for: enough that so
 class Corpus:
     """Training conversations drawn from trajectories with retrieval, recall and augmentation as the config says."""
 
-    def __init__(self, config: ExperienceTrainingConfig, trajectories: Sequence[Trajectory]) -> None:
+    def __init__(
+        self, config: ExperienceTrainingConfig, trajectories: Sequence[Trajectory], domain: str | None = None
+    ) -> None:
         self.config, self.trajectories = config, trajectories
-        self.domain = load_domain(config.domain)
+        self.domain = load_domain(domain or config.domain[0])
         self.rng = random.Random(config.seed)
         self.buffer = ReplayBuffer("memory", domain=self.domain, include_impossible=False)
         if config.top_k:
@@ -156,6 +158,21 @@ class Corpus:
         likeness = np.where([text == texts[0] for text in texts], -1.0, vectors @ vectors[0])
         messages = list(task_messages(self.domain, shown))
         return [*messages, {"role": "assistant", "content": task_answer(texts[int(likeness.argmax())])}]
+
+
+def corpora_of(config: ExperienceTrainingConfig, trajectories: Sequence[Trajectory]) -> list[Corpus]:
+    """A corpus of each of the config's worlds.
+
+    Raises:
+        ValueError: a world has no trajectory.
+    """
+    if len(config.domain) == 1:
+        return [Corpus(config, trajectories)]
+    found = {name: [one for one in trajectories if one.task.domain == name] for name in config.domain}
+    if missing := [name for name, those in found.items() if not those]:
+        told = sorted({one.task.domain for one in trajectories})
+        raise ValueError(f"`data` must hold trajectories of each `domain`, got none of {missing}, only of {told}")
+    return [Corpus(config, those, name) for name, those in found.items()]
 
 
 def permuted(example: Example, classes: Sequence[Sequence[int]], size: int, rng: random.Random) -> Example:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -21,13 +21,13 @@ import numpy as np
 from dreamgym_env.trajectories import read_trajectories
 from dreamgym_env.types import Trajectory
 
-from .corpus import Corpus, format_words, permuted
+from .corpus import Corpus, corpora_of, format_words, permuted
 from .experience_config import ExperienceTrainingConfig
-from .scratch import END, build_model, build_tokenizer, fit_vocabulary, graft, name_classes, widened
+from .scratch import END, build_model, build_tokenizer, deepened, fit_vocabulary, graft, name_classes, widened
 from .supervised import Example, Trainer, encode_chat, show_progress
 
 
-def load_model(config: ExperienceTrainingConfig, corpus: Corpus) -> tuple[Any, Any, dict[str, int]]:
+def load_model(config: ExperienceTrainingConfig, corpora: Sequence[Corpus]) -> tuple[Any, Any, dict[str, int]]:
     """The model to train, its tokenizer, and how many pieces a graft moved each way."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -37,8 +37,9 @@ def load_model(config: ExperienceTrainingConfig, corpus: Corpus) -> tuple[Any, A
         model = AutoModelForCausalLM.from_pretrained(config.base, use_safetensors=True)
         tokenizer = AutoTokenizer.from_pretrained(config.base)
         model = widened(model, config.widen) if config.widen else model
+        model = deepened(model, config.deepen) if config.deepen else model
         return (_with_adapters(model, config.lora_rank) if config.lora_rank else model), tokenizer, {}
-    fitted = build_tokenizer(fit_vocabulary(texts_of(corpus), phrases=config.phrases))
+    fitted = build_tokenizer(fit_vocabulary(texts_of(corpora), phrases=config.phrases))
     if config.base is None:
         return build_model(config.model, fitted), fitted, {}
     model = AutoModelForCausalLM.from_pretrained(config.base, use_safetensors=True)
@@ -46,13 +47,13 @@ def load_model(config: ExperienceTrainingConfig, corpus: Corpus) -> tuple[Any, A
     return model, fitted, ways
 
 
-def texts_of(corpus: Corpus) -> Iterator[str]:
-    """Up to 3,000 conversations as text, each with the agent's and M_task's instructions, so that one vocabulary
-    serves the policy too."""
-    domain = corpus.domain
-    extra = [domain.agent_instruction, domain.task_instruction]
-    for chat in corpus.draw(min(3000, 3 * len(corpus.trajectories))):
-        yield END.join([*(message["content"] for message in chat), *extra])
+def texts_of(corpora: Sequence[Corpus]) -> Iterator[str]:
+    """Up to 3,000 conversations of each world as text, with the agent's and M_task's instructions, so that one
+    vocabulary serves the policy too."""
+    for corpus in corpora:
+        extra = [corpus.domain.agent_instruction, corpus.domain.task_instruction]
+        for chat in corpus.draw(min(3000, 3 * len(corpus.trajectories))):
+            yield END.join([*(message["content"] for message in chat), *extra])
 
 
 def _with_adapters(model: Any, rank: int) -> Any:
@@ -86,10 +87,11 @@ def main(config: ExperienceTrainingConfig) -> dict[str, Any]:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     trajectories = read_training_data(config)
-    corpus = Corpus(config, trajectories)
-    model, tokenizer, ways = load_model(config, corpus)
+    corpora = corpora_of(config, trajectories)
+    model, tokenizer, ways = load_model(config, corpora)
     rng = random.Random(config.seed + 1)
-    sample = [encode_chat(tokenizer, chat) for chat in corpus.draw(min(400, len(trajectories)))]
+    drawn = min(400, len(trajectories)) // len(corpora)
+    sample = [encode_chat(tokenizer, chat) for corpus in corpora for chat in corpus.draw(drawn)]
     fixed = format_words(tokenizer, sample, [one.task.instruction for one in trajectories])
     classes = name_classes(tokenizer, fixed) if config.permute_share else []
 
@@ -98,7 +100,8 @@ def main(config: ExperienceTrainingConfig) -> dict[str, Any]:
         return permuted(example, classes, len(tokenizer), rng) if chosen else example
 
     def supply(_: int) -> list[Example]:
-        return corpus.examples(tokenizer, 128, exchange)
+        count = 128 // len(corpora)
+        return [example for corpus in corpora for example in corpus.examples(tokenizer, count, exchange)]
 
     trainer = Trainer(model, tokenizer, config.training)
     checkpoints = config.out / "checkpoints"

@@ -18,7 +18,8 @@ class ExperienceTrainingConfig:
     """Trajectory files with reasoning traces; held-out tasks in them are left out."""
     out: Path = Path("runs/experience")
     """Folder of the checkpoint."""
-    domain: str = "webshop"
+    domain: tuple[str, ...] = ("webshop",)
+    """The world of `data`, or several: one model then learns them all, as many sequences of each."""
     base: str | None = None
     """Checkpoint to start from; None trains from scratch."""
     vocabulary: Literal["fit", "keep"] = "fit"
@@ -27,6 +28,8 @@ class ExperienceTrainingConfig:
     """Most joins of words that occur together into one token, with "fit"; for worlds whose texts are templates."""
     widen: int | None = None
     """Tokens that the convolutions of an LFM2 `base` shall see, where that is more than they do; nothing is lost."""
+    deepen: int | None = None
+    """How many times as many blocks an LFM2 `base` shall have; new ones begin without effect."""
     lora_rank: int = 0
     """Rank of LoRA adapters on all linear layers; 0 trains every weight."""
     million_tokens: float = 10.0

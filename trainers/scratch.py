@@ -11,6 +11,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -204,6 +205,37 @@ def widened(model: Any, convolution: int) -> Any:
             weights[name] = torch.nn.functional.pad(weight, (convolution - taps, 0))
     wide.load_state_dict(weights)
     return wide
+
+
+def deepened(model: Any, times: int) -> Any:
+    """The same function in an LFM2 of so many times the blocks: behind each stand copies that begin without effect.
+
+    A copy's output projections are zero, all else is its original's; net2net's growth in depth (arXiv:1511.05641) for
+    residual blocks.
+
+    Raises:
+        ValueError: the model is no LFM2, or `times` < 2.
+    """
+    import torch
+    from transformers import Lfm2ForCausalLM
+
+    if not isinstance(model, Lfm2ForCausalLM) or times < 2:
+        raise ValueError(f"`deepen` must be >= 2 for an LFM2 base, got {times} for a {type(model).__name__}")
+    config = deepcopy(model.config)
+    config.layer_types = [kind for kind in config.layer_types for _ in range(times)]
+    config.num_hidden_layers *= times
+    weights = {}
+    for name, weight in model.state_dict().items():
+        if not (found := re.fullmatch(r"model\.layers\.(\d+)\.(.*)", name)):
+            weights[name] = weight
+            continue
+        first, ends = int(found[1]) * times, found[2].endswith(("out_proj.weight", "w2.weight"))
+        for number in range(first, first + times):
+            silent = ends and number > first
+            weights[f"model.layers.{number}.{found[2]}"] = torch.zeros_like(weight) if silent else weight
+    deep = Lfm2ForCausalLM(config)
+    deep.load_state_dict(weights)
+    return deep
 
 
 def _look_up_from_the_start(model: Any, copy: float = 0.3, embedding_std: float = 0.1) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .corpus import Corpus
+from .corpus import corpora_of
 from .experience import load_model, read_training_data
 from .experience_config import ExperienceTrainingConfig
 from .scratch import SmallConfig
@@ -27,7 +27,8 @@ class VocabularyConfig:
     """Small checkpoint of `dreamgym train-base`; None makes a random one of the sizes in `model`."""
     out: Path = Path("runs/world-base")
     """Folder of the checkpoint."""
-    domain: str = "webshop"
+    domain: tuple[str, ...] = ("webshop",)
+    """The world, or several for one model of them all."""
     phrases: int = 0
     """Most joins of words that occur together into one token, >= 0; for worlds whose texts are templates."""
     seed: int = 0
@@ -47,7 +48,7 @@ def main(config: VocabularyConfig) -> dict[str, Any]:
         seed=config.seed,
         model=config.model,
     )
-    model, tokenizer, ways = load_model(settings, Corpus(settings, read_training_data(settings)))
+    model, tokenizer, ways = load_model(settings, corpora_of(settings, read_training_data(settings)))
     model.save_pretrained(config.out)
     tokenizer.save_pretrained(config.out)
     return {"out": str(config.out), "vocabulary": len(tokenizer), "graft": ways}
