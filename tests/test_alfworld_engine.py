@@ -87,7 +87,9 @@ def test_same_words_in_an_official_game() -> None:
 
 
 def test_the_benchmark_counts_no_difference() -> None:
-    figures = benchmark.main(benchmark.BenchmarkConfig(data_dir=Path(generated_games()), games=1, steps=2))
+    figures = benchmark.main(benchmark.BenchmarkConfig(Path(generated_games()), games=1, steps=2, processes=2))
+    assert figures["sync steps/s"] > 0
+    assert figures["async steps/s"] > 0
     assert figures["steps"] == 2
     assert figures["steps that differ"] == 0
     with pytest.raises(ValueError, match="`steps` must be >= 1"):

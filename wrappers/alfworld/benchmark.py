@@ -1,6 +1,7 @@
 """Measures the fast engine against TextWorld's stock engine on the same games and the same commands, in one run.
 
-Run: `python -m dreamgym_env.wrappers.alfworld.benchmark --data-dir alfworld-games --games 6 --steps 60`.
+Run: `python -m dreamgym_env.wrappers.alfworld.benchmark --data-dir alfworld-games --games 6 --steps 60`. With
+`--processes 4` it also steps four environments in one process and then in four.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import textworld
 from alfworld.agents.environment.alfred_tw_env import AlfredDemangler
 from textworld.envs import PddlEnv
@@ -33,6 +35,8 @@ class BenchmarkConfig:
     """Games, >= 1."""
     steps: int = 60
     """Random admissible commands in each game, >= 1."""
+    processes: int = 0
+    """Environments of the comparison between one process and one process each; 0 for none."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -77,7 +81,8 @@ def main(config: BenchmarkConfig) -> dict[str, Any]:
             steps += 1
             said = [(state.feedback, state["admissible_commands"], state["won"]) for state in states]
             differing += said[0] != said[1]
-    return {
+    vector = vector_speeds(config) if config.processes else {}
+    return vector | {
         "games": len(games),
         "steps": steps,
         "steps that differ": differing,
@@ -87,6 +92,27 @@ def main(config: BenchmarkConfig) -> dict[str, Any]:
         "stock load and reset, s": round(spent["stock load"] / len(games), 3),
         "fast load and reset, s": round(spent["fast load"] / len(games), 3),
     }
+
+
+def vector_speeds(config: BenchmarkConfig) -> dict[str, Any]:
+    """Steps per second of wall time of `processes` environments, one after the other and in a process each.
+
+    Both play the same games with the same commands; each round waits for the slowest. Games are loaded before.
+    """
+    found: dict[str, Any] = {}
+    for mode, extra in (("sync", None), ("async", {"shared_memory": False})):
+        envs = gym.make_vec(
+            "Real-ALFWorld-v0", num_envs=config.processes, vectorization_mode=mode, vector_kwargs=extra,
+            data_dir=str(config.data_dir), split=config.split,
+        )  # fmt: skip
+        rng = random.Random(config.seed)
+        _, infos = envs.reset(seed=config.seed)
+        begun = time.perf_counter()
+        for _ in range(config.steps):
+            _, _, _, _, infos = envs.step([rng.choice(offered or ["look"]) for offered in infos["available_actions"]])
+        found[f"{mode} steps/s"] = round(config.processes * config.steps / (time.perf_counter() - begun), 1)
+        envs.close()
+    return {**found, "async to sync": round(found["async steps/s"] / found["sync steps/s"], 2)}
 
 
 if __name__ == "__main__":
