@@ -147,5 +147,9 @@ def test_the_command_asks_greedily_and_once(tmp_path: Path, monkeypatch: pytest.
     assert {one.temperature for one in said.samplings} == {0.0}
     assert sum(len(call) for call in said.calls) == report["parsed"]["n"]
     assert "parsed" in capsys.readouterr().out
+    said.calls.clear()
+    dreamed = measuring.main(MeasureConfig(data=(file,), model="openai:x@http://x", top_k=0, as_dreamed=True))
+    in_vain = dreamed["parsed"]["n"] - dreamed["parsed"]["count"]
+    assert sum(len(call) for call in said.calls) == ExperienceConfig().attempts * in_vain > 0
     show(summarise(WEBSHOP, LIST))
     assert "10/12 = 0.833 [0.552, 0.953]" in capsys.readouterr().out

@@ -43,8 +43,8 @@ class MeasureConfig:
     """Demonstrations; None takes the checkpoint's own setting."""
     use_recall: bool = True
     as_dreamed: bool = False
-    """Whether rules answer impossible actions and what is known is repeated, as in a dream; the model by itself is
-    measured otherwise. Nothing is drawn twice either way."""
+    """Whether the dream is measured instead of the model by itself: rules answer impossible actions, what is known is
+    repeated, temperatures are the checkpoint's own, and what contradicts the episode is drawn again."""
     variations: int = 0
     """Task variations asked of the model as M_task (Eq. 6), one try each."""
     output: Path | None = None
@@ -53,7 +53,7 @@ class MeasureConfig:
 
 @dataclass(frozen=True)
 class Measures:
-    """Shares over single predictions, one greedy attempt each; `by_action` are exact next states."""
+    """Shares over single predictions, one greedy attempt each unless as dreamed; `by_action` are exact next states."""
 
     parsed: Share
     exact_state: Share
@@ -138,8 +138,10 @@ def details_of(domain: Domain, context: StepContext, step: Transition, predicted
 
 def main(config: MeasureConfig) -> dict[str, Any]:
     """Measures, prints a table and returns the result as data."""
-    settings: dict[str, Any] = {"temperature": 0.0, "open_temperature": None, "attempts": 1}
-    settings |= {"use_contradictions": False, "use_known": config.as_dreamed, "use_recall": config.use_recall}
+    settings: dict[str, Any] = {"use_recall": config.use_recall}
+    if not config.as_dreamed:
+        settings |= {"temperature": 0.0, "open_temperature": None, "attempts": 1}
+        settings |= {"use_contradictions": False, "use_known": False}
     if config.top_k is not None:
         settings["top_k"] = config.top_k
     domain = load_domain(config.domain)
