@@ -190,6 +190,15 @@ def test_penalties_teach_where_a_whole_group_failed(config: Any) -> None:
     assert metrics["collect/groups_without_spread"] == metrics["collect/episodes_learned"] == 1
 
 
+def test_penalties_given_back_compare_responses(config: Any) -> None:
+    """Weighed by tokens they add up to nothing, so a policy is not pushed from all that it says."""
+    turns = (Turn((1,), (2, 3, 4), (-1.0,) * 3), Turn((1,), (2,), (-1.0,), possible=False))
+    group = [episode("failure", turns), episode("failure", turns[:1])]
+    scored, _ = grpo.score(config(impossible_penalty=0.7, center_penalties=True), [group])
+    # one penalised token of seven: 0.1 for each of the others, 0.1 - 0.7 for it.
+    assert [item.advantages for item in scored] == [pytest.approx((0.1, -0.6)), pytest.approx((0.1,))]
+
+
 def test_an_action_that_changed_nothing_can_be_kept_from_the_credit_of_a_success(config: Any) -> None:
     turns = (Turn((1,), (2,), (-1.0,)), Turn((1,), (2,), (-1.0,), possible=False))
     group = [episode("success", turns), episode("failure", turns)]

@@ -87,11 +87,16 @@ def score(config: GRPOConfig, groups: Sequence[Sequence[Rollout]]) -> tuple[list
     advantages_PG = grpo_advantages(rewards_PG, kept_PG, config.scale_by_std)
     std_P = group_std(rewards_PG, kept_PG)
     chosen = std_P.argsort(descending=True, stable=True)[: math.ceil(config.keep_share * len(groups))].tolist()
-    scored = [
-        Scored(rollout, tuple(credit(config, float(advantages_PG[p, g]), turn) for turn in rollout.turns))
+    learned = [
+        (rollout, float(advantages_PG[p, g]))
         for p, group in enumerate(groups)
         for g, rollout in enumerate(group)
         if p in chosen and kept_PG[p, g] and rollout.response_tokens
+    ]
+    given_back = mean_penalty(config, [rollout for rollout, _ in learned]) if config.center_penalties else 0.0
+    scored = [
+        Scored(rollout, tuple(credit(config, advantage, turn) + given_back for turn in rollout.turns))
+        for rollout, advantage in learned
     ]
     scored = [item for item in scored if any(abs(advantage) > SPREAD_TOLERANCE for advantage in item.advantages)]
     return scored, {
@@ -119,11 +124,23 @@ def in_sequences(scored: Sequence[Scored]) -> list[Scored]:
 
 def credit(config: GRPOConfig, advantage: float, turn: Turn) -> float:
     """The episode's advantage as one response has it: less where its action was unreadable or impossible."""
+    if turn.valid and not turn.possible and not config.credit_impossible:
+        advantage = min(advantage, 0.0)
+    return advantage - penalty(config, turn)
+
+
+def penalty(config: GRPOConfig, turn: Turn) -> float:
+    """What a response is charged, in advantages, >= 0."""
     if not turn.valid:
-        return advantage - config.invalid_penalty
-    if turn.possible:
-        return advantage
-    return (advantage if config.credit_impossible else min(advantage, 0.0)) - config.impossible_penalty
+        return config.invalid_penalty
+    return 0.0 if turn.possible else config.impossible_penalty
+
+
+def mean_penalty(config: GRPOConfig, rollouts: Sequence[Rollout]) -> float:
+    """The penalty of the mean response token."""
+    turns = [turn for rollout in rollouts for turn in rollout.turns]
+    tokens = sum(len(turn.response_ids) for turn in turns)
+    return sum(penalty(config, turn) * len(turn.response_ids) for turn in turns) / tokens if tokens else 0.0
 
 
 def learn(run: Run[GRPOConfig], scored: Sequence[Scored]) -> Metrics:

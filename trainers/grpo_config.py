@@ -25,6 +25,9 @@ class GRPOConfig(RunConfig):
     credit_impossible: bool = True
     """Whether a response whose action the state does not offer shares in its episode's positive advantage, though its
     action changed nothing."""
+    center_penalties: bool = False
+    """Whether a round's mean penalty is given back to all of its responses: penalties then tell better from worse ones
+    and do not push down all that a policy says which is often penalised."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
