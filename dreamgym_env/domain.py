@@ -20,7 +20,12 @@ class Action:
 
 @runtime_checkable
 class Domain(Protocol):
-    """What the core needs to know of a world. All methods are pure functions of their arguments."""
+    """What the core needs to know of a world. All methods are pure functions of their arguments.
+
+    A domain may also have `mended(context, prediction) -> Prediction | None`: a contradicting prediction with what
+    contradicts struck out, or None; `kind(context) -> str`, `compare(context, transition, predicted) -> [(name, hit)]`
+    and `task_type(task) -> str` for figures.
+    """
 
     @property
     def name(self) -> str:

@@ -55,6 +55,8 @@ class ExperienceConfig:
     """Whether the lines that the action refers to are put beside it."""
     use_contradictions: bool = True
     """Whether predictions that deny what the episode has said are drawn again."""
+    use_mending: bool = True
+    """Whether the domain may strike what contradicts out of a prediction (`Domain.mended`) before it is drawn again."""
     explain_retries: bool = False
     """Whether a refused answer and the reason stay in the prompt of the next attempt; for models that read advice."""
 
@@ -85,7 +87,8 @@ class ExperienceModel:
     """Predicts reasoning trace, next state, reward and end for a batch of steps.
 
     `counts` adds up, over the model's life: `steps`, `known` (those that needed no model), `completions`,
-    `model_errors` (the language model gave none), `unparsed`, `contradictions` and `failed` (steps given up).
+    `model_errors` (the language model gave none), `unparsed`, `mended`, `contradictions` (drawn again) and `failed`
+    (steps given up).
     """
 
     def __init__(
@@ -181,9 +184,18 @@ class ExperienceModel:
             attempts=step.attempts,
         )
         if self.config.use_contradictions and (reason := self.domain.contradiction(step.context, prediction)):
+            if mended := self._mended(step.context, prediction):
+                self.counts["mended"] += 1
+                return mended
             self.counts["contradictions"] += 1
             return ParseError(reason, completion.text, step.attempts)
         return prediction
+
+    def _mended(self, context: StepContext, prediction: Prediction) -> Prediction | None:
+        """The prediction as the domain can mend it, where nothing contradicts it any more."""
+        mend = getattr(self.domain, "mended", None)
+        found: Prediction | None = mend(context, prediction) if mend and self.config.use_mending else None
+        return found if found and not self.domain.contradiction(context, found) else None
 
     def with_config(self, **changes: object) -> ExperienceModel:
         """The same model under another configuration (for ablations); counters start at zero."""

@@ -306,6 +306,23 @@ def test_a_thing_is_in_one_place() -> None:
     assert ALFWORLD.contradiction(context("go to shelf 1", STEPS, start), says(view.format("pan 1"))) is None
 
 
+def test_a_first_view_is_mended() -> None:
+    """Without what is elsewhere, in the hand or listed twice; the rest stays, in the game's order."""
+    start = replace(TASK, initial_state=START.replace("a microwave 1,", "a shelf 1,"))
+    asked = context("go to shelf 1", STEPS, start)
+
+    def mended(things: str, asked: StepContext = asked) -> str | None:
+        found = ALFWORLD.mended(asked, says(f"You arrive at shelf 1. On the shelf 1, you see {things}."))
+        return found.next_state if found else None
+
+    text = "You arrive at shelf 1. On the shelf 1, you see {}."
+    assert mended("a apple 1, a pan 1, a knife 1, a pan 2, and a pan 1") == text.format("a pan 2, and a pan 1")
+    assert mended("a apple 1") == text.format("nothing")
+    assert mended("a pan") is None
+    assert mended("a pan 1", context("go to fridge 1", STEPS, start)) is None  # told before
+    assert mended("a pan 1", context("look", STEPS, start)) is None
+
+
 def test_recall() -> None:
     assert ALFWORLD.recall(context("put apple 1 in fridge 1")) == [
         "You are at the countertop 1.",

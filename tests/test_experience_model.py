@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 from dreamed_shop import Scripted, ShopModel, play, tasks_of
 
+from dreamgym_env.domains.alfworld import ALFWORLD
 from dreamgym_env.domains.webshop import WEBSHOP
 from dreamgym_env.domains.webshop_pages import DONE_STATE, SEARCH_STATE, ItemPage, ResultsPage, Row, render
 from dreamgym_env.experience_model import ExperienceConfig, ExperienceModel
@@ -198,6 +199,27 @@ def test_mechanisms_can_be_switched_off() -> None:
     assert isinstance(result, Prediction)
     assert result.reward == 1.0
     assert "Seen before" not in said.calls[0][0][-1]["content"]
+
+
+def test_what_the_domain_can_mend_is_not_drawn_again() -> None:
+    """A thing listed twice is struck out; another place than was gone to cannot be mended and is drawn again."""
+    room = "You are in the middle of a room. Looking quickly around you, you see a bed 1, and a desk 1."
+    asked = StepContext(Task("t", "alfworld", "put a book in desk", room), (), room, "go to desk 1")
+    view = "You arrive at {}. On the {}, you see a pen 2, and a pen {}."
+    said = [answer("", view.format(*words), 0.0, False) for words in (("bed 1", "bed 1", 2), ("desk 1", "desk 1", 2))]
+
+    def predicted(**settings: bool) -> tuple[object, dict[str, int]]:
+        script = Scripted(lambda call, *_: said[call])
+        model = ExperienceModel(script, ALFWORLD, None, ExperienceConfig(top_k=0, attempts=2, **settings))
+        (found,) = model.predict([asked])
+        return getattr(found, "next_state", None), dict(model.counts)
+
+    text, counts = predicted()
+    assert text == "You arrive at desk 1. On the desk 1, you see a pen 2."
+    assert (counts["mended"], counts["contradictions"], counts["failed"]) == (1, 1, 0)
+    text, counts = predicted(use_mending=False)
+    assert text is None
+    assert (counts.get("mended"), counts["contradictions"], counts["failed"]) == (None, 2, 1)
 
 
 def test_another_configuration_of_the_same_model() -> None:

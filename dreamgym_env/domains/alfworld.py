@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dreamgym_env.domain import Action
 from dreamgym_env.domains.alfworld_checks import recalled, trace
 from dreamgym_env.domains.alfworld_goals import goal_problem, met, read_goal
-from dreamgym_env.domains.alfworld_room import NOTHING, Room, parse, view_problem
+from dreamgym_env.domains.alfworld_room import NOTHING, Room, parse
+from dreamgym_env.domains.alfworld_views import view_problem, without_misplaced
 from dreamgym_env.types import Prediction, StepContext, Task, Transition
 
 _MAY_END = frozenset(("go to", "take", "move", "use"))
@@ -82,6 +83,15 @@ class AlfworldDomain:
             return reason
         room.hear(action, text)
         return _end_problem(context.task, action, room, prediction)
+
+    def mended(self, context: StepContext, prediction: Prediction) -> Prediction | None:
+        """A first view without the things that are told to be elsewhere or stand in it twice."""
+        action = parse(context.action)
+        room = Room.after(context.state, context.history)
+        if action is None or action.argument not in room.places or room.answer(action) is not None:
+            return None
+        text = without_misplaced(room, action.argument, prediction.next_state)
+        return replace(prediction, next_state=text) if text else None
 
     def kind(self, context: StepContext) -> str:
         """What sort of step it is, for measures: the action's verb, `first view` where something is shown newly."""

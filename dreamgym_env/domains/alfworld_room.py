@@ -10,7 +10,6 @@ from functools import lru_cache
 from dreamgym_env.domain import Action
 from dreamgym_env.domains.alfworld_things import (
     ABLE,
-    APPLIANCES,
     KNIVES,
     LAMPS,
     MACHINES,
@@ -18,7 +17,7 @@ from dreamgym_env.domains.alfworld_things import (
     kind_of,
     listed,
     listed_things,
-    read_list,
+    names_in,
     takes,
 )
 from dreamgym_env.types import Transition
@@ -41,9 +40,9 @@ HELP = """Available commands:
 """
 _AROUND = re.compile(r"You are in the middle of a room\. Looking quickly around you, you see (.*)\.")
 _FACING = re.compile(r"You are facing the (.*?)\. Next to it, you see (.*)\.")
-_OPEN = re.compile(r"The (.*?) is open\. In it, you see (.*)\.")
+OPEN = re.compile(r"The (.*?) is open\. In it, you see (.*)\.")
 _SHUT = re.compile(r"The (.*?) is closed\.")
-_PLAIN = re.compile(r"On the (.*?), you see (.*)\.")
+PLAIN = re.compile(r"On the (.*?), you see (.*)\.")
 _ACTION = re.compile(
     r"(?P<verb>go to|open|close|examine|use) (?P<one>.+)"
     r"|(?P<pair>take|move|heat|clean|cool|slice) (?P<thing>.+?) (?P<word>from|to|with) (?P<other>.+)"
@@ -119,7 +118,7 @@ class Room:
     def begin(self, state: str) -> None:
         """Reads the first state."""
         if match := _AROUND.fullmatch(state):
-            self.places = _names(match[1])
+            self.places = names_in(match[1])
         elif match := _FACING.fullmatch(state):
             self._face(match[1])
 
@@ -273,12 +272,12 @@ class Room:
         if match := _SHUT.fullmatch(text):
             self.doors[match[1]] = False
             return
-        match = _OPEN.fullmatch(text) or _PLAIN.fullmatch(text)
+        match = OPEN.fullmatch(text) or PLAIN.fullmatch(text)
         if not match:
             return
-        if match.re is _OPEN:
+        if match.re is OPEN:
             self.doors[match[1]] = True
-        self.contents[match[1]] = set(_names(match[2]))
+        self.contents[match[1]] = set(names_in(match[2]))
         self.seen.add(match[1])
 
     def _face(self, text: str) -> None:
@@ -305,34 +304,3 @@ def _after(start: str, steps: tuple[tuple[str, str], ...]) -> Room:
     if action := parse(steps[-1][0]):
         room.hear(action, steps[-1][1])
     return room
-
-
-def _names(text: str) -> tuple[str, ...]:
-    try:
-        return read_list(text)
-    except ValueError:
-        return ()
-
-
-def view_problem(room: Room, place: str, text: str) -> str | None:
-    """Why a text cannot be the first view of a place, given what is known of all others; None where it can."""
-    if text == f"The {place} is closed.":
-        return None
-    match = _OPEN.fullmatch(text) or _PLAIN.fullmatch(text)
-    if not match or match[1] != place:
-        return f"must say what is in or on the {place}, got {text!r}"
-    try:
-        names = read_list(match[2])
-    except ValueError as error:
-        return str(error)
-    if twice := [name for name in names if names.count(name) > 1]:
-        return f"{twice[0]} stands twice in one list"
-    for name in names:
-        others = [room.source] if name == room.held else [each for each in room.places_of(name) if each != place]
-        if others and not {kind_of(each) for each in (*others, place)} & APPLIANCES:
-            return f"{name} is {'in your hand' if name == room.held else 'at the ' + others[0]}, so not here"
-        if name in room.places:
-            return f"{name} is a piece of furniture"
-    if place in room.seen and sorted(names) != sorted(room.content(place)):
-        return f"must list {listed_things(sorted(room.content(place)))}"
-    return None

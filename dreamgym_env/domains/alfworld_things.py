@@ -114,3 +114,11 @@ def read_list(text: str) -> tuple[str, ...]:
     if not found or listed([f"a {name}" for name in found]) != text:
         raise ValueError(f"no list of things: {text!r}")
     return found
+
+
+def names_in(text: str) -> tuple[str, ...]:
+    """The names in an enumeration, in its order; none where the text is no enumeration."""
+    try:
+        return read_list(text)
+    except ValueError:
+        return ()
