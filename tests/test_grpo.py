@@ -199,6 +199,15 @@ def test_penalties_given_back_compare_responses(config: Any) -> None:
     assert [item.advantages for item in scored] == [pytest.approx((0.1, -0.6)), pytest.approx((0.1,))]
 
 
+def test_failures_can_weigh_less(config: Any) -> None:
+    group = [episode("success"), episode("failure")]
+    for weight, learned in ((0.5, [0.70711, -0.35355]), (0.0, [0.70711])):
+        scored, _ = grpo.score(config(negative_weight=weight), [group])
+        assert [item.advantages[0] for item in scored] == pytest.approx(learned, abs=1e-4)
+    with pytest.raises(ValueError, match=r"`negative_weight` must be in \[0, 1\], got 2"):
+        config(negative_weight=2)
+
+
 def test_an_action_that_changed_nothing_can_be_kept_from_the_credit_of_a_success(config: Any) -> None:
     turns = (Turn((1,), (2,), (-1.0,)), Turn((1,), (2,), (-1.0,), possible=False))
     group = [episode("success", turns), episode("failure", turns)]

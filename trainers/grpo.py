@@ -124,8 +124,10 @@ def in_sequences(scored: Sequence[Scored]) -> list[Scored]:
 
 def credit(config: GRPOConfig, advantage: float, turn: Turn) -> float:
     """The episode's advantage as one response has it: less where its action was unreadable or impossible."""
-    if turn.valid and not turn.possible and not config.credit_impossible:
-        advantage = min(advantage, 0.0)
+    if advantage < 0:
+        advantage *= config.negative_weight
+    elif turn.valid and not turn.possible and not config.credit_impossible:
+        advantage = 0.0
     return advantage - penalty(config, turn)
 
 

@@ -22,6 +22,9 @@ class GRPOConfig(RunConfig):
     arXiv:2503.14476)."""
     keep_share: float = 1.0
     """Share of a round's groups that are learned from, in (0, 1]: those with the largest spread of rewards."""
+    negative_weight: float = 1.0
+    """Factor of negative advantages, in [0, 1]. Failures that are longer than successes have more tokens to push down
+    than those have to pull up; 0 learns from what went better than its group alone (RAFT++, arXiv:2504.11343)."""
     credit_impossible: bool = True
     """Whether a response whose action the state does not offer shares in its episode's positive advantage, though its
     action changed nothing."""
@@ -32,6 +35,7 @@ class GRPOConfig(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check("extra_groups", self.extra_groups >= 0, ">= 0")
+        self.check("negative_weight", 0 <= self.negative_weight <= 1, "in [0, 1]")
         self.check("keep_share", 0 < self.keep_share <= 1, "in (0, 1]")
         self.check("group_size", self.group_size >= 2, ">= 2: advantages compare the episodes of a group")
 
