@@ -212,15 +212,19 @@ def test_rendering(capsys: pytest.CaptureFixture[str]) -> None:
     human.close()
 
 
-@pytest.mark.parametrize("name", ["oracle", "slips-0.3", "searcher-0", "searcher-0.2", "random"])
+@pytest.mark.parametrize("name", ["oracle", "slips-0.3", "searcher-0", "searcher-0.2", "stumbler-0.5", "random"])
 def test_demonstrators(name: str) -> None:
     env = make_env()
     policy = env.demonstrator(name, seed=1)
     episodes = [play(env, policy, options={"task_id": task_id}) for task_id in env.task_ids]
     wins = sum(steps[-1][1].terminated for steps in episodes)
-    assert wins >= {"oracle": 6, "slips-0.3": 5, "searcher-0": 5, "searcher-0.2": 4, "random": 0}[name]
+    least = {"oracle": 6, "slips-0.3": 5, "searcher-0": 5, "searcher-0.2": 4, "stumbler-0.5": 4, "random": 0}
+    assert wins >= least[name]
     if name == "searcher-0":
         assert policy.thought
+    if name == "stumbler-0.5":
+        vain = [step for steps in episodes for step in steps if not step[-1]]
+        assert 0.15 < len(vain) / sum(map(len, episodes)) < 0.6
     if name == "random":
         assert not all(possible for steps in episodes for *_, possible in steps)
     env.close()
@@ -228,7 +232,9 @@ def test_demonstrators(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["nobody", "slips", "oracle-0.3", "slips-1.5", "searcher-2"])
 def test_unknown_demonstrators(name: str) -> None:
-    with pytest.raises(ValueError, match="`policy` must be oracle, random, slips-P, fumbles-P or searcher-P"):
+    with pytest.raises(
+        ValueError, match="must be oracle, random, slips-P, fumbles-P, searcher-P or stumbler-P"
+    ):
         make_env().demonstrator(name, seed=0)
 
 

@@ -14,7 +14,7 @@ from .oracle import AlfworldOracle
 from .reader import AlfworldReader, impossible
 
 _WORDS = re.compile(r"([a-z]+ \d+)")
-_NAME = re.compile(r"(oracle|random|slips|fumbles|searcher)(?:-(0?\.\d+|[01]))?$")
+_NAME = re.compile(r"(oracle|random|slips|fumbles|searcher|stumbler)(?:-(0?\.\d+|[01]))?$")
 
 
 class SlippingOracle:
@@ -68,8 +68,8 @@ class FumblingOracle(SlippingOracle):
 class Searcher:
     """`reader.AlfworldReader` as a demonstrator; it reads states and the instruction alone, as an agent must."""
 
-    def __init__(self, slip: float, seed: int) -> None:
-        self.reader = AlfworldReader(slip, seed)
+    def __init__(self, slip: float, seed: int, stumble: float = 0.0) -> None:
+        self.reader = AlfworldReader(slip, seed, stumble)
 
     @property
     def thought(self) -> str:
@@ -82,20 +82,23 @@ class Searcher:
 
 
 def demonstrator(name: str, seed: int) -> AlfworldOracle | SlippingOracle | Searcher:
-    """An agent by name: `oracle`, `slips-0.3`, `fumbles-0.4`, `searcher-0.1` (how often it errs, in [0, 1]), `random`.
+    """An agent by name: `oracle`, `slips-0.3`, `fumbles-0.4`, `searcher-0.1`, `stumbler-0.4` (how often it errs, in
+    [0, 1]), `random`. A stumbler is a searcher that does again what cannot be done twice, and shows how to go on then.
 
     Raises:
         ValueError: no such name, or a number outside [0, 1].
     """
     match = _NAME.match(name)
-    if not match or (match[1] in ("slips", "fumbles", "searcher")) != bool(match[2]):
+    if not match or (match[1] in ("slips", "fumbles", "searcher", "stumbler")) != bool(match[2]):
         raise ValueError(
-            f"`policy` must be oracle, random, slips-P, fumbles-P or searcher-P, P in [0, 1], got {name!r}"
+            f"`policy` must be oracle, random, slips-P, fumbles-P, searcher-P or stumbler-P, P in [0, 1], got {name!r}"
         )
     if match[1] == "oracle":
         return AlfworldOracle()
     if match[1] == "searcher":
         return Searcher(float(match[2]), seed)
+    if match[1] == "stumbler":
+        return Searcher(0.1, seed, float(match[2]))
     if match[1] == "fumbles":
         return FumblingOracle(float(match[2]), seed)
     return SlippingOracle(float(match[2]) if match[2] else 1.0, seed)

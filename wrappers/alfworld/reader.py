@@ -18,16 +18,20 @@ class AlfworldReader:
     """Goes to where the thing may be, opens, looks, takes it, cleans, heats or cools it, and brings it to its place.
 
     It remembers what the episode has shown. With probability `slip` it does anything else instead, one time in six
-    something impossible; `slip=1` is the random agent. `thought` is what it thought before its last action.
+    something impossible; `slip=1` is the random agent. With probability `stumble` it does its last action once more,
+    where that is impossible now. `thought` is what it thought before its last action.
     """
 
-    def __init__(self, slip: float, seed: int) -> None:
-        self.slip, self.rng, self.thought = slip, random.Random(seed), ""
+    def __init__(self, slip: float, seed: int, stumble: float = 0.0) -> None:
+        self.slip, self.stumble = slip, stumble
+        self.rng, self.thought = random.Random(seed), ""
 
     def act(self, task: Task, state: str, available: Sequence[str], history: Sequence[Transition]) -> str:
         """The next action, as text."""
         self.thought = ""
         goal = read_goal(task.instruction)
+        if history and history[-1].action not in available and self.rng.random() < self.stumble:
+            return history[-1].action
         if available and (goal is None or self.rng.random() < self.slip):
             return self.wander(task, available)
         if goal is None:
