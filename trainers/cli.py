@@ -46,6 +46,7 @@ COMMANDS = {
     "measure": Command("single-step accuracy of an experience model", "measure", "MeasureConfig", prints=True),
     "audit": Command("hold a dream to account against reality", "audit", "AuditConfig", prints=True),
     "sft": Command("make a policy from demonstrations", "sft", "SFTConfig", "run"),
+    "dpo": Command("make a policy better from successes and failures", "dpo", "DPOConfig", "run"),
     "grpo": Command("train a policy with GRPO, in a dream or for real", "grpo", "", "train"),
     "ppo": Command("train a policy with PPO, in a dream or for real", "ppo", "", "train"),
     "sim-to-real": Command("train in the dream, then for real under a budget", "sim_to_real", "SimToRealConfig"),
