@@ -73,7 +73,10 @@ def test_pairs_are_of_one_task_and_what_gives_none_is_counted() -> None:
     ]  # fmt: skip
     found = pairs_of([*won, *lost, *other])
     assert {(said(pair.chosen), said(pair.rejected)) for pair in found.train} == {
-        ("<action>say[moon]</action><|im_end|>", "<action>say[sun]</action><|im_end|><action>say[star]</action><|im_end|>"),
+        (
+            "<action>say[moon]</action><|im_end|>",
+            "<action>say[sun]</action><|im_end|><action>say[star]</action><|im_end|>",
+        ),
         (
             "<action>say[sun]</action><|im_end|><action>say[moon]</action><|im_end|>",
             "<action>say[sun]</action><|im_end|><action>say[star]</action><|im_end|>",
@@ -167,7 +170,7 @@ def test_the_loss_is_that_of_the_paper(policy: Path, tmp_path: Path, lora_rank: 
     with torch.no_grad():
         for parameter in trainer.model.parameters():
             if parameter.requires_grad:
-                parameter.add_(0.05 * torch.randn_like(parameter))
+                parameter.add_((0.3 if lora_rank else 0.05) * torch.randn_like(parameter))
     expected, margins = [], []
     for pair in pairs.train[:6]:
         gains = [logprob(trainer.model, one) - logprob(reference, one) for one in (pair.chosen, pair.rejected)]
@@ -188,7 +191,7 @@ def test_it_learns_and_logs_what_the_docs_define(
     data = demonstrations(96, seed=3)
     unseen = [held_out(one) for one in data if one.task.task_id == "guess-0"]
     write_trajectories(file, [*unseen, *(one for one in data if one.task.task_id != "guess-0")])
-    words = f"dpo --model {policy} --trajectories {file} --output {output} --sft-coef 1 --device cpu --no-bf16 --epochs 5"
+    words = f"dpo --model {policy} --trajectories {file} --output {output} --sft-coef 1 --device cpu --bf16 False --epochs 5"
     words += " --learning-rate 3e-3 --batch-size 4 --accumulation 2 --warmup-steps 2 --pairs-per-task 16"
     assert cli.main(words.split()) == 0
     told = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""DPO of the agent's policy from offline trajectories: of two episodes of one task, the one that succeeded is preferred.
+"""DPO of the agent's policy from offline trajectories: of two episodes of a task, the one that succeeded is preferred.
 
     python -m dreamgym_env.trainers.dpo --model runs/policy --trajectories demos.jsonl --output runs/dpo
 
@@ -62,7 +62,7 @@ class DPOConfig:
     lora_rank: int = 0
     """Rank of LoRA adapters on all linear layers, merged into the saved policy; 0 trains every weight."""
     bf16: bool | None = None
-    """Whether forward passes run in bfloat16 autocast (weights stay in float32); None where the machine is fast at it."""
+    """Whether forward passes run in bfloat16 autocast (weights stay in float32); None where that is faster."""
     gradient_checkpointing: bool = False
     """Trade a third more computing for much less memory."""
     device: str = "auto"

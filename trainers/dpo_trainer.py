@@ -58,8 +58,8 @@ class Report(TrainerCallback):
 
 
 def named(logs: dict[str, float]) -> dict[str, float]:
-    """TRL's figures under our names, `train/...` or `eval/...`; what is not in `NAMES` is left out, as are the totals at
-    the end."""
+    """TRL's figures under our names, `train/...` or `eval/...`; without what is not in `NAMES`, and without the totals
+    at the end."""
     found = {}
     for key, value in logs.items():
         part = "eval" if key.startswith("eval_") else "train"

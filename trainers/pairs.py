@@ -122,7 +122,7 @@ def rows(pairs: Sequence[Pair]) -> list[dict[str, list[int]]]:
 
 @dataclass(frozen=True)
 class PairCollator:
-    """Rows as the batch that TRL's `DPOTrainer` reads: the chosen episodes, then the rejected ones, padded on the right.
+    """Rows as the batch that TRL's `DPOTrainer` reads: the chosen episodes, then the rejected ones, padded behind.
 
     `input_ids`, `attention_mask` and `completion_mask` are int64 (2B, T). TRL's own collator marks all that follows one
     prompt as completion; here the mask has a run of ones for each response, so that what the environment says between
