@@ -166,7 +166,7 @@ def test_the_loss_is_that_of_the_paper(policy: Path, tmp_path: Path, lora_rank: 
     settings = config(policy, tmp_path, beta=0.3, lora_rank=lora_rank)
     trainer = make_trainer(settings, model, AutoTokenizer.from_pretrained(policy), pairs)
     batch = trainer.data_collator([trainer.train_dataset[index] for index in range(6)])
-    assert float(trainer.compute_loss(trainer.model, batch)) == pytest.approx(np.log(2), abs=1e-5)
+    assert trainer.compute_loss(trainer.model, batch).item() == pytest.approx(np.log(2), abs=1e-5)
     with torch.no_grad():
         for parameter in trainer.model.parameters():
             if parameter.requires_grad:
@@ -177,8 +177,8 @@ def test_the_loss_is_that_of_the_paper(policy: Path, tmp_path: Path, lora_rank: 
         margins.append(0.3 * (gains[0] - gains[1]))
         expected.append(np.log1p(np.exp(-margins[-1])))
     assert max(map(abs, margins)) > 0.05, "the policy has moved"
-    assert float(trainer.compute_loss(trainer.model, batch)) == pytest.approx(np.mean(expected), rel=1e-4)
-    assert trainer._metrics["train"]["rewards/margins"][-1] == pytest.approx(np.mean(margins), rel=1e-3)
+    assert trainer.compute_loss(trainer.model, batch).item() == pytest.approx(np.mean(expected), rel=1e-4)
+    assert trainer._metrics["eval"]["rewards/margins"][-1] == pytest.approx(np.mean(margins), rel=1e-3)
 
 
 def test_it_learns_and_logs_what_the_docs_define(
@@ -191,8 +191,8 @@ def test_it_learns_and_logs_what_the_docs_define(
     data = demonstrations(96, seed=3)
     unseen = [held_out(one) for one in data if one.task.task_id == "guess-0"]
     write_trajectories(file, [*unseen, *(one for one in data if one.task.task_id != "guess-0")])
-    words = f"dpo --model {policy} --trajectories {file} --output {output} --sft-coef 1 --device cpu --bf16 False --epochs 5"
-    words += " --learning-rate 3e-3 --batch-size 4 --accumulation 2 --warmup-steps 2 --pairs-per-task 16"
+    words = f"dpo --model {policy} --trajectories {file} --output {output} --sft-coef 1 --device cpu --bf16 False"
+    words += " --epochs 5 --learning-rate 3e-3 --batch-size 4 --accumulation 2 --warmup-steps 2 --pairs-per-task 16"
     assert cli.main(words.split()) == 0
     told = capsys.readouterr().out
     report = json.loads(told[told.index("{") :])

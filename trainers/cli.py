@@ -53,7 +53,7 @@ COMMANDS = {
     "sb3": Command("train an agent of numbers with MaskablePPO of Stable-Baselines3", "sb3", "SB3Config"),
     "cleanrl-ppo": Command("PPO for an agent of numbers, in one file", "cleanrl_ppo", "CleanRLConfig", prints=True),
     "trl-grpo": Command("train a policy with TRL's GRPOTrainer", "trl_grpo", "TRLGRPOConfig", prints=True),
-    "evaluate": Command("success of a policy, with its interval", "evaluate", "EvaluateConfig", "run"),
+    "evaluate": Command("success of a policy, with its interval", "evaluate", "EvaluateConfig", "report"),
     "serve": Command("serve an environment to OpenEnv's clients", "serve", "ServeConfig"),
     "plot": Command("learning curves of several runs, dreamed and real", "plot", "PlotConfig"),
     "publish": Command("make a bundled asset of a checkpoint, with its card", "publish", "PublishConfig"),
