@@ -66,8 +66,8 @@ PRESETS = {
         replace(_PAPER, env_id="DreamGym-ALFWorld-v0", context_tokens=2048 + 512, mini_batch=256),
     ),
     "paper/webarena": (
-        "AgentGym-RL's settings for WebArena (learning rate, 4 episodes a task, 15 turns, 512 tokens a turn) and, where it "
-        "has none, verl-agent's.",
+        "AgentGym-RL's settings for WebArena (learning rate, 4 episodes a task, 15 turns, 512 tokens a turn) and, "
+        "where it has none, verl-agent's.",
         replace(_PAPER, env_id="DreamGym-WebArena-v0", settings=("horizon=15",), group_size=4),
     ),
 }
