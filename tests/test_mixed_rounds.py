@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from dreamgym_env.trainers.rounds import collect_groups, groups_to_play, real_gr
 from dreamgym_env.trainers.run import prepare
 
 REAL = "guessing_world:Guess-v0"
+DOCS = Path(__file__).parent.parent / "docs" / "grpo.md"
 
 
 @pytest.fixture(scope="module")
@@ -78,12 +80,12 @@ def test_short_episodes_leave_no_small_rounds_at_the_end(config: Any) -> None:
 
 
 def test_a_round_is_played_in_parts_that_are_sure_to_fit(config: Any) -> None:
-    run = prepare(config(real_budget=50, settings=('secret="moon"',)))
+    run = prepare(config(real_budget=63, settings=('secret="moon"',)))
     groups = collect_groups(run, 4)
-    assert len(groups) == 4  # 50 are sure to last for three
+    assert len(groups) == 4  # 63 are sure to last for three
     steps = sum(len(one.turns) for group in groups for one in group)
-    assert run.real_steps["train"] == steps <= 50
-    assert run.pool.left == 50 - steps  # type: ignore[attr-defined]
+    assert run.real_steps["train"] == steps <= 63
+    assert run.pool.left == 63 - steps  # type: ignore[attr-defined]
     run = prepare(config(real_budget=15))
     assert groups_to_play(run) == 0
     assert collect_groups(run, 4) == []
@@ -108,6 +110,8 @@ def test_mixed_rounds_count_bound_and_tell_their_real_part(mixed: Any) -> None:
     assert {row["collect/dream_episodes"] for row in found} <= {8.0, 16.0}
     told = sum(row["collect/real_success"] * row["collect/real_episodes"] for row in found)
     told += sum(row["collect/dream_success"] * row["collect/dream_episodes"] for row in found)
+    defined = set(re.findall(r"^\| `(collect/[^`]+)` \|", DOCS.read_text(encoding="utf-8"), re.MULTILINE))
+    assert {key for key in found[0] if key.startswith("collect/") and "/end_" not in key} <= defined
     assert told == pytest.approx(sum(row["collect/success"] * 8 * row["collect/groups"] for row in found))
 
 

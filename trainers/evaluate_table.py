@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.box import SIMPLE
 from rich.table import Table
@@ -16,38 +16,45 @@ def decoding(temperature: float | None) -> str:
 
 
 def tables(policy: str, results: Sequence[Evaluation]) -> list[Table]:
-    """The figures of all evaluations of a policy and, where its domain names task types, success by type."""
+    """The figures of all evaluations of a policy, how their episodes ended and, where its domain names task types,
+    success by type."""
     first = results[0]
-    shown = Table("", title=f"{policy} in {first.env_id} ({first.source})", title_justify="left", box=SIMPLE)
-    for name in ("success", "n", "reward", "steps", "tokens", "invalid", "impossible", "broken", "ends"):
-        shown.add_column(name, justify="right" if name != "ends" else "left", no_wrap=name == "success")
+    shown = Table(
+        title=f"{policy} in {first.env_id} ({first.source})", title_justify="left", box=SIMPLE, collapse_padding=True
+    )
+    shown.add_column("", no_wrap=True)
+    shown.add_column("success", no_wrap=True)
+    for name in ("reward", "steps", "tokens", "invalid", "impossible"):
+        shown.add_column(name, justify="right")
     for one in results:
         shown.add_row(
             decoding(one.temperature),
-            interval(one.successes, one.n, one.low, one.high),
-            str(one.n),
+            rate(one.successes, one.n, one.low, one.high),
             f"{one.mean_reward:.3f}",
             f"{one.mean_steps:.1f}",
             f"{one.mean_response_tokens:.0f}",
             f"{one.invalid_rate:.1%}",
             f"{one.impossible_rate:.1%}",
-            str(one.broken),
-            ", ".join(f"{name} {count}" for name, count in one.end_reasons.items()),
         )
-    return [shown, *([by_type(results)] if any(one.by_type for one in results) else [])]
+    reasons = sorted({reason for one in results for reason in one.end_reasons})
+    ends = {reason: [str(one.end_reasons.get(reason, 0)) for one in results] for reason in reasons}
+    types = sorted({name for one in results for name in one.by_type})
+    none = {"n": 0.0, "successes": 0.0, "low": 0.0, "high": 1.0}
+    by_type = {name: [rate(**one.by_type.get(name, none)) for one in results] for name in types}
+    found = [shown, _by_column("ended with", results, ends)]
+    return [*found, _by_column("task type", results, by_type)] if by_type else found
 
 
-def by_type(results: Sequence[Evaluation]) -> Table:
-    """Success by task type, one column for each evaluation."""
-    shown = Table("task type", box=SIMPLE)
+def _by_column(title: str, results: Sequence[Evaluation], rows: Mapping[str, Sequence[str]]) -> Table:
+    """One column for each evaluation."""
+    shown = Table(title, box=SIMPLE)
     for one in results:
-        shown.add_column(f"success {decoding(one.temperature)}".strip(), justify="right", no_wrap=True)
-    for name in sorted({name for one in results for name in one.by_type}):
-        found = [one.by_type.get(name, {"n": 0, "successes": 0, "low": 0.0, "high": 1.0}) for one in results]
-        shown.add_row(name, *(f"{interval(**values)} of {values['n']:g}" for values in found))
+        shown.add_column(decoding(one.temperature), justify="right", no_wrap=True)
+    for name, cells in rows.items():
+        shown.add_row(name, *cells)
     return shown
 
 
-def interval(successes: float, n: float, low: float, high: float) -> str:
-    """A rate with its 95% interval, in %."""
-    return f"{successes / n if n else 0:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
+def rate(successes: float, n: float, low: float, high: float) -> str:
+    """A rate with its 95% interval, in %, and of how many."""
+    return f"{successes / n if n else 0:.1%} [{100 * low:.1f}, {100 * high:.1f}] of {n:g}"

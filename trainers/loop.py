@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -100,7 +100,7 @@ def train_once(
     metrics |= learn_from(run, groups) | teach_curriculum(run, groups, vary)
     run.model.weights_changed()
     if run.config.grow_buffer:
-        dreamed = played_in(run, groups, "dream") if run.real else groups
+        dreamed: Sequence[Sequence[Rollout]] = played_in(run, groups, "dream") if run.real else groups
         metrics["curriculum/buffer_added"] = float(grow_buffer(run, informative(dreamed)))
     run.update += 1
     return metrics | {
