@@ -142,6 +142,7 @@ def make_trainer(config: DPOConfig, model: Any, tokenizer: Any, pairs: Pairs) ->
 def train(config: DPOConfig, trajectories: Iterable[Trajectory]) -> dict[str, Any]:
     """Trains, saves the policy to `output` and gives the report that is saved beside it as `dpo.json`."""
     import torch
+    from rich.console import Console
     from rich.progress import Progress
     from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 
@@ -158,7 +159,8 @@ def train(config: DPOConfig, trajectories: Iterable[Trajectory]) -> dict[str, An
     found = newest_checkpoint(folder / "checkpoints") if config.resume else None
     steps = int(found.name.rpartition("-")[2]) if found else None
     main_process = trainer.is_world_process_zero()
-    with MetricsLog(folder, steps, enabled=main_process) as log, Progress(transient=True) as bar:
+    bar = Progress(console=Console(stderr=True), transient=True, disable=not main_process)
+    with MetricsLog(folder, steps, enabled=main_process) as log, bar:
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(Report(log, bar))
         if pairs.held_out and found is None:
