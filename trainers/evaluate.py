@@ -307,9 +307,9 @@ def as_record(results: Sequence[Evaluation]) -> dict[str, Any]:
 
 def report(config: EvaluateConfig) -> dict[str, Any]:
     """Evaluates, shows a table on the error stream and gives the figures, as the command prints them."""
-    results = run_all(config)
     from .evaluate_table import tables
 
+    results = run_all(config)
     for shown in tables(config.policy, results):
         Console(stderr=True).print(shown)
     return as_record(results)
