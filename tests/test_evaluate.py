@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 pytest.importorskip("torch")
 
 from guessing_world import make_checkpoint, make_task
 
+from dreamgym_env.trainers import cli
 from dreamgym_env.trainers import evaluate as module
 from dreamgym_env.trainers.agent import Rollout, Turn
 from dreamgym_env.trainers.evaluate import EvaluateConfig, choose_episodes, summarise, wilson_interval
+from dreamgym_env.trainers.evaluate_table import tables
 from dreamgym_env.trajectories import read_trajectories
 from dreamgym_env.types import EndReason, Trajectory, Transition
 
@@ -78,6 +83,54 @@ def test_the_command_plays_held_out_tasks_and_repeats_itself(
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
 
 
+def test_greedy_and_sampled_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from guessing_world import make_policy
+
+    policy = make_policy(tmp_path)
+    shared = f"evaluate --policy {policy} --env-id guessing_world:Guess-v0 --episodes 8 --max-tokens 12 --device cpu"
+    shared += f" --context-tokens 256 --settings tasks=9 --trajectories {tmp_path / 'a.jsonl'}"
+    found = {}
+    for temperatures in ((0.0, 1.0), (0.0,), (1.0,)):
+        capsys.readouterr()
+        assert cli.main([*shared.split(), "--temperatures", *map(str, temperatures)]) == 0
+        out, told = capsys.readouterr()
+        found[temperatures] = json.loads(out[out.index("{") :])
+        if len(temperatures) == 2:
+            assert "greedy" in told
+            assert "at 1" in told
+            assert len({one.trajectory_id for one in read_trajectories(tmp_path / "a.jsonl")}) == 16
+    both = found[0.0, 1.0]["evaluations"]
+    assert [one["temperature"] for one in both] == [0.0, 1.0]
+    assert both == [found[0.0,], found[1.0,]]  # each as if it were alone
+    assert both[0]["success_rate"] in (0.0, 1.0)  # greedy, in a world that is the same whatever the task
+
+
+def test_the_table_tells_intervals_and_types() -> None:
+    found = [rollout("success", 1), rollout("failure", 3), rollout("model_error", 9)]
+    results = [
+        replace(summarise(chosen, "X-v0", "dream", lambda task: task.instruction), temperature=temperature)
+        for chosen, temperature in ((found, 0.0), (found[:1], 0.4))
+    ]
+    console = Console(width=200, record=True, quiet=False, file=io.StringIO())
+    for shown in tables("policy", results):
+        console.print(shown)
+    lines = [line.split() for line in console.export_text().splitlines() if line.strip()]
+    greedy, sampled = (next(line for line in lines if line[0] == word) for word in ("greedy", "at"))
+    assert greedy[1:] == ["50.0%", "[9.5,", "90.5]", "of", "2", "0.500", "2.0", "4", "0.0%", "0.0%"]
+    assert sampled[1:7] == ["0.4", "100.0%", "[20.7,", "100.0]", "of", "1"]
+    assert ["model_error", "1", "0"] in lines
+    assert lines[-1][:8] == ["Find", "the", "word", "50.0%", "[9.5,", "90.5]", "of", "2"]
+    assert lines[-1][8:] == ["100.0%", "[20.7,", "100.0]", "of", "1"]
+
+
 def test_config_says_what_is_wrong() -> None:
     with pytest.raises(ValueError, match="`episodes` must be >= 1, got 0"):
         EvaluateConfig("p", episodes=0)
+    with pytest.raises(ValueError, match=r"`temperatures` must be >= 0, got \(0\.0, -1\.0\)"):
+        EvaluateConfig("p", temperatures=(0.0, -1.0))
+    with pytest.raises(ValueError, match="`temperatures` must be different ones"):
+        EvaluateConfig("p", temperatures=(0.4, 0.4))
+    with pytest.raises(ValueError, match=r"`temperatures` must be \(\) for a script"):
+        EvaluateConfig("script:oracle", temperatures=(0.0, 0.4))
+    with pytest.raises(ValueError, match="must be at most one for a single evaluation"):
+        module.run(EvaluateConfig("p", temperatures=(0.0, 0.4)))

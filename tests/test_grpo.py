@@ -405,6 +405,23 @@ def test_presets_hold_the_papers_figures(name: str, mini_batch: int, horizon: in
     assert not preset.graded_reward
 
 
+def test_the_preset_for_webarena_is_agentgym_rls_and_else_verl_agents() -> None:
+    preset = PRESETS["paper/webarena"][1]
+    assert (preset.env_id, preset.settings) == ("DreamGym-WebArena-v0", ("horizon=15",))
+    assert (preset.learning_rate, preset.group_size, preset.max_tokens) == (1e-6, 4, 512)
+    rest = dataclasses.replace(preset, env_id="DreamGym-WebShop-v0", settings=(), group_size=8)
+    assert rest == PRESETS["paper/webshop"][1]
+
+
+def test_presets_of_the_bundled_models() -> None:
+    shop, rooms = (PRESETS[f"laptop/{name}"][1] for name in ("webshop", "alfworld"))
+    assert PRESETS["small"][1] == shop
+    assert (shop.policy, shop.env_id, rooms.env_id) == ("embedded", "DreamGym-WebShop-v0", "DreamGym-ALFWorld-v0")
+    assert dataclasses.replace(rooms, env_id=shop.env_id) == shop
+    assert (shop.updates, shop.temperature, shop.max_tokens, shop.context_tokens) == (16, 0.8, 48, 4096)
+    assert (shop.learning_rate, shop.mini_batch, shop.kl_coef, shop.device) == (2e-4, 16, 0.0, "cpu")
+
+
 def test_config_says_what_is_wrong() -> None:
     with pytest.raises(ValueError, match="`group_size` must be >= 2"):
         GRPOConfig(group_size=1)

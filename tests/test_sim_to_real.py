@@ -13,7 +13,8 @@ from guessing_world import dream_registered, make_policy
 from dreamgym_env.trainers import sim_to_real
 from dreamgym_env.trainers.grpo_config import PRESETS, GRPOConfig
 from dreamgym_env.trainers.logs import read_metrics
-from dreamgym_env.trainers.sim_to_real import SimToRealConfig, main, phases
+from dreamgym_env.trainers.sim_to_real import SimToRealConfig, compared, main, phases
+from dreamgym_env.types import DataError
 
 REAL = "guessing_world:Guess-v0"
 
@@ -70,11 +71,28 @@ def test_a_run_goes_on_in_the_phase_where_it_stopped(config: SimToRealConfig, mo
     assert resumed["real interactions used"] == whole["real interactions used"]
 
 
-def test_without_a_dream_it_is_real_rl(config: SimToRealConfig) -> None:
-    report = main(replace(config, dream_updates=0))
+def test_without_a_dream_it_is_real_rl_to_compare_with(config: SimToRealConfig) -> None:
+    alone = replace(config, dream_updates=0, output=config.output / "alone")
+    report = main(alone)
     assert set(report["real success"]) == {"start", "after the real phase"}
-    assert not (config.output / "dream").exists()
-    assert phases(replace(config, dream_updates=0))[1].policy == config.policy
+    assert not (alone.output / "dream").exists()
+    assert phases(alone)[1].policy == config.policy
+    both = replace(config, dream_updates=1, real_budget=20, output=config.output / "both")
+    main(replace(both, compare=(f"real only={alone.output}",)))
+    assert (both.output / "success.png").read_bytes().startswith(b"\x89PNG")
+    (other,) = compared(replace(both, compare=(f"real only={alone.output}",)))
+    assert (other.name, set(other.curves), other.real_steps) == ("real only", {REAL}, report["real interactions used"])
+    with pytest.raises(DataError, match="must be the folder of a GRPO run"):
+        main(replace(both, compare=("nowhere",)))
+
+
+def test_dreamed_groups_can_be_mixed_into_the_real_phase(config: SimToRealConfig) -> None:
+    report = main(replace(config, real_share=0.5))
+    rounds = [row for row in read_metrics(config.output / "real" / "metrics.jsonl") if "collect/real_episodes" in row]
+    assert all(row["collect/dream_episodes"] >= 8 for row in rounds)
+    used = sum(row["collect/real_episodes"] * row["collect/real_steps"] for row in rounds)
+    assert 60 - 8 * 2 < used == report["real interactions used"] <= 60
+    assert set(report["real success"]) == {"start", "after the dream", "after the real phase"}
 
 
 def test_bad_settings_are_named() -> None:
@@ -82,4 +100,6 @@ def test_bad_settings_are_named() -> None:
         SimToRealConfig(preset="huge")
     with pytest.raises(ValueError, match="`real_budget` must be >= 0, got -1"):
         SimToRealConfig(real_budget=-1)
+    with pytest.raises(ValueError, match=r"`real_share` must be in \(0, 1\], got 0"):
+        SimToRealConfig(real_share=0)
     assert sim_to_real.phases(SimToRealConfig())[0] is not None

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from chat_endpoint import Endpoint, serving
-from guessing_world import INSTRUCTION, GuessingEnv, make_task
+from guessing_world import INSTRUCTION, GuessingEnv, dream_registered, make_task
 
 from dreamgym_env.chat_model import ChatModel
 from dreamgym_env.trainers import evaluate as module
 from dreamgym_env.trainers.agent import Rollout
 from dreamgym_env.trainers.evaluate import EvaluateConfig
 from dreamgym_env.trainers.pools import SingleEnvPool
-from dreamgym_env.trainers.text_play import ChatAgent, play_texts
+from dreamgym_env.trainers.text_play import ChatAgent, RandomScript, play_texts
 from dreamgym_env.trajectories import read_trajectories
 from dreamgym_env.types import ModelError, Sampling
 
@@ -89,6 +90,23 @@ def test_evaluate_takes_an_endpoint(endpoint: Endpoint, tmp_path: Path) -> None:
     assert (result.n, result.successes, result.mean_steps, result.invalid_actions) == (5, 5, 2.0, 0)
     assert json.loads((tmp_path / "a.json").read_text("utf-8"))["success_rate"] == 1.0
     assert {one.policy for one in read_trajectories(tmp_path / "a.jsonl")} == {"guesser"}
+
+
+def test_the_random_agent_plays_in_any_world() -> None:
+    with dream_registered() as dream:
+        settings = ("top_k=0",)
+        shared = EvaluateConfig("script:random", dream, episodes=40, num_envs=8, settings=settings)
+        found, again, other = (module.run(replace(shared, seed=seed)) for seed in (0, 0, 1))
+    assert found == again != other
+    assert (found.source, found.n, found.invalid_actions, found.temperature) == ("dream", 40, 0, None)
+    assert 8 < found.successes < 36  # 5 of 9 on average
+    script = RandomScript(0)
+    assert script.act(make_task(0), "s", ["search[<keywords>]"], ()).removeprefix("search[") in (
+        "Find]",
+        "the]",
+        "word]",
+    )
+    assert script.act(make_task(0), "s", [], ()) == ""
 
 
 def test_evaluate_takes_a_demonstrator_and_warns_of_training_tasks() -> None:

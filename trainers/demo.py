@@ -270,8 +270,7 @@ def main(config: DemoConfig) -> None:
     report = make_report(config, run, clock, points, (source, audit_rows(audit)), told)
     page = write(config, run, report, clock)
     views.result(report, page)
-    for pool in (run.pool, *run.eval_pools.values()):
-        pool.close()
+    run.close()
 
 
 def make_report(

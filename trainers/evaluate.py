@@ -1,6 +1,6 @@
 """Success of a policy on a list of tasks, in any environment, with its interval: `dreamgym evaluate`.
 
-python -m dreamgym_env.trainers.evaluate --policy FOLDER --env-id Real-WebShop-v0 --episodes 300
+python -m dreamgym_env.trainers.evaluate --policy FOLDER --env-id Real-WebShop-v0 --episodes 300 --temperatures 0 0.4
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,10 @@ from rich.console import Console
 from dreamgym_env.loading import embedded_policy_path
 from dreamgym_env.types import BROKEN, Sampling, Split, Task
 
-from .agent import Rollout, Turn
-from .collect import run_episode
-from .pools import EnvPool, SingleEnvPool, open_pool, read_settings
+from .agent import Rollout
+from .pools import EnvPool, open_pool, read_settings
 from .rollout import Collector, Progress, collect
-from .text_play import ChatAgent, play_texts
+from .text_play import ChatAgent, play_script, play_texts
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class Evaluation:
     end_reasons: Mapping[str, int]
     by_type: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """`n`, `successes` and the interval of each task type, where the domain names such (`task_type`)."""
+    temperature: float | None = None
+    """The sampling temperature, 0 for greedy; None where nothing was sampled or nobody said."""
 
     @property
     def broken(self) -> int:
@@ -69,7 +71,7 @@ class EvaluateConfig:
     policy: str
     """Checkpoint folder, hub name, "embedded" (the bundled starting policy of the environment's domain),
     "openai:MODEL@URL" for any compatible endpoint, or "script:NAME" for a demonstrator of a real environment
-    (`script:oracle`, `script:random`, ...)."""
+    (`script:oracle`, ...); "script:random" plays in any environment."""
     env_id: str = "Real-WebShop-v0"
     """Gymnasium id, dream or real; `module:Id-v0` imports the module first."""
     split: Split = "held_out"
@@ -78,6 +80,8 @@ class EvaluateConfig:
     """Episodes in all: the first so many tasks, each once, or several times where there are fewer tasks; >= 1."""
     temperature: float = 0.4
     """Sampling temperature, >= 0; 0 is greedy."""
+    temperatures: tuple[float, ...] = ()
+    """Several temperatures side by side, each >= 0, in place of `temperature`: `0 0.4` is greedy and sampled."""
     max_tokens: int = 512
     """Longest response, in tokens."""
     context_tokens: int = 4608
@@ -85,13 +89,13 @@ class EvaluateConfig:
     history: int | None = None
     """What the policy sees: None for its whole conversation, k >= 0 for the last k steps (see `dreamgym grpo`)."""
     num_envs: int = 32
-    """Environments played at once."""
+    """Environments played at once, their responses sampled in one batch."""
     device: str = "auto"
     """"auto" (a GPU where there is one), "cpu", "cuda", ..."""
     settings: tuple[str, ...] = ()
     """Further keywords of `gym.make`, as `name=value` (`data_dir=shop`)."""
     output: str | None = None
-    """JSON file for the result; printed in any case."""
+    """JSON file for the result; printed in any case, with a table beside it on the error stream."""
     trajectories: str | None = None
     """JSON-lines file for the episodes themselves."""
     seed: int = 0
@@ -103,6 +107,20 @@ class EvaluateConfig:
             raise ValueError(f"`history` must be None, or >= 0 for a policy that is a checkpoint, got {self.history}")
         if self.num_envs < 1:
             raise ValueError(f"`num_envs` must be >= 1, got {self.num_envs}")
+        for name, values in (("temperature", (self.temperature,)), ("temperatures", self.temperatures)):
+            if any(value < 0 for value in values):
+                raise ValueError(f"`{name}` must be >= 0, got {getattr(self, name)}")
+        if len(set(self.temperatures)) < len(self.temperatures):
+            raise ValueError(f"`temperatures` must be different ones, got {self.temperatures}")
+        if self.temperatures and self.policy.startswith("script:"):
+            raise ValueError(f"`temperatures` must be () for a script, which samples nothing, got {self.temperatures}")
+
+    @property
+    def played_temperatures(self) -> tuple[float | None, ...]:
+        """One evaluation each; None for a script."""
+        if self.policy.startswith("script:"):
+            return (None,)
+        return self.temperatures or (self.temperature,)
 
 
 def wilson_interval(k: int, n: int, z: float = 1.959964) -> tuple[float, float]:
@@ -194,71 +212,107 @@ def evaluate(
     return summarise(rollouts, env_id, collector.pool.source), rollouts
 
 
-def played(config: EvaluateConfig, pool: EnvPool, tasks: Sequence[Task], progress: Progress | None) -> list[Rollout]:
-    """One episode of each task by the config's policy, of whatever kind it is."""
+Player = Callable[[float, Sequence[Task], Progress | None], list[Rollout]]
+"""Plays one episode of each task at a temperature."""
+
+
+def player(config: EvaluateConfig, pool: EnvPool) -> Player:
+    """The config's policy, of whatever kind it is, loaded once."""
     kind, _, name = config.policy.partition(":")
-    sampling = Sampling(temperature=config.temperature, max_tokens=config.max_tokens)
+
+    def told(policy: str, temperature: float) -> str:
+        return f"{policy}-{temperature:g}" if len(config.temperatures) > 1 else policy
+
     if kind == "script":
-        return play_script(name, pool, tasks, config.seed)
+        return lambda _, tasks, progress: play_script(name, pool, tasks, config.seed, progress)
     if kind == "openai":
         from dreamgym_env.language_model import load_language_model
 
-        pool.seed(config.seed)
-        agent = ChatAgent(load_language_model(config.policy), pool.domain.agent_instruction, sampling)
-        return play_texts(pool, tasks, agent, name.partition("@")[0], progress)
+        endpoint = load_language_model(config.policy)
+
+        def ask(temperature: float, tasks: Sequence[Task], progress: Progress | None) -> list[Rollout]:
+            pool.seed(config.seed)
+            agent = ChatAgent(
+                endpoint, pool.domain.agent_instruction, Sampling(temperature, max_tokens=config.max_tokens)
+            )
+            return play_texts(pool, tasks, agent, told(name.partition("@")[0], temperature), progress)
+
+        return ask
     from dreamgym_env.language_model import TransformersModel
 
     path = str(embedded_policy_path(pool.domain.name)) if config.policy == "embedded" else config.policy
     model = TransformersModel.load(path, device=config.device)
-    collector = Collector(model, pool, sampling, config.context_tokens, Path(config.policy).name, config.history)
-    return evaluate(collector, config.env_id, tasks, config.seed, progress)[1]
+
+    def sample(temperature: float, tasks: Sequence[Task], progress: Progress | None) -> list[Rollout]:
+        sampling = Sampling(temperature, max_tokens=config.max_tokens)
+        policy = told(Path(config.policy).name, temperature)
+        collector = Collector(model, pool, sampling, config.context_tokens, policy, config.history)
+        return evaluate(collector, config.env_id, tasks, config.seed, progress)[1]
+
+    return sample
 
 
-def play_script(name: str, pool: EnvPool, tasks: Sequence[Task], seed: int) -> list[Rollout]:
-    """Episodes of a demonstrator, which may look behind the observations of its (real) environment.
-
-    Raises:
-        ValueError: the environments have no demonstrators, or none of that name.
-    """
-    env = pool.envs[0] if isinstance(pool, SingleEnvPool) else None
-    if env is None or not hasattr(env.unwrapped, "demonstrator"):
-        raise ValueError(f"`policy` must be no script where there are no demonstrators, got 'script:{name}'")
-    policy, rollouts = env.unwrapped.demonstrator(name, seed), list[Rollout]()
-    for number, task in enumerate(tasks):
-        options = {"task": task, "task_id": task.task_id}
-        trajectory = run_episode(env, policy, name, f"{name}-{seed}-{number}", seed=seed + number, options=options)
-        turns = [
-            Turn((), (), valid=pool.domain.parse_action(step.state, step.action) is not None, possible=step.possible)
-            for step in trajectory.transitions
-        ]
-        rollouts.append(Rollout(trajectory, tuple(turns)))
-    return rollouts
-
-
-def run(config: EvaluateConfig) -> Evaluation:
-    """Loads what the config names, evaluates, shows and writes the files asked for."""
+def run_all(config: EvaluateConfig) -> list[Evaluation]:
+    """Loads what the config names, evaluates at each temperature on the same tasks, writes the files asked for."""
     from rich.progress import Progress as Bar
+
+    from .evaluate_table import decoding
 
     settings: dict[str, Any] = {"split": config.split, **read_settings(config.settings)}
     pool = open_pool(config.env_id, min(config.num_envs, config.episodes), **settings)
     tasks = choose_episodes(pool.tasks, config.episodes)
     if any(task.split == "train" for task in tasks):
         warnings.warn("these are training tasks: their success says little about others", stacklevel=2)
+    results, rollouts = list[Evaluation](), list[Rollout]()
     try:
+        play = player(config, pool)
         with Bar(console=Console(stderr=True), transient=True) as bar:
-            line = bar.add_task("evaluating", total=len(tasks))
-            rollouts = played(config, pool, tasks, lambda done, _: bar.update(line, completed=done))
+            for temperature in config.played_temperatures:
+                line = bar.add_task(f"evaluating {decoding(temperature)}", total=len(tasks))
+                found = play(temperature or 0.0, tasks, partial(_advance, bar, line))
+                result = summarise(found, config.env_id, pool.source, getattr(pool.domain, "task_type", None))
+                results.append(replace(result, temperature=temperature))
+                rollouts += found
     finally:
         pool.close()
-    result = summarise(rollouts, config.env_id, pool.source, getattr(pool.domain, "task_type", None))
     if config.output:
-        record = {"config": asdict(config), **asdict(result)}
+        record = {"config": asdict(config), **as_record(results)}
         Path(config.output).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     if config.trajectories:
         from dreamgym_env.trajectories import write_trajectories
 
         write_trajectories(config.trajectories, (rollout.trajectory for rollout in rollouts))
-    return result
+    return results
+
+
+def _advance(bar: Any, line: Any, done: int, total: int) -> None:
+    bar.update(line, completed=done)
+
+
+def run(config: EvaluateConfig) -> Evaluation:
+    """As `run_all`, where there is one temperature.
+
+    Raises:
+        ValueError: there are several.
+    """
+    if len(config.temperatures) > 1:
+        raise ValueError(f"`temperatures` must be at most one for a single evaluation, got {config.temperatures}")
+    return run_all(config)[0]
+
+
+def as_record(results: Sequence[Evaluation]) -> dict[str, Any]:
+    """The figures as JSON values: those of the evaluation, or under `evaluations` those of several."""
+    return asdict(results[0]) if len(results) == 1 else {"evaluations": [asdict(result) for result in results]}
+
+
+def report(config: EvaluateConfig) -> dict[str, Any]:
+    """Evaluates, shows a table on the error stream and gives the figures, as the command prints them."""
+    from .evaluate_table import tables
+
+    results = run_all(config)
+    for shown in tables(config.policy, results):
+        Console(stderr=True).print(shown)
+    return as_record(results)
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -269,7 +323,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; `--help` lists every setting."""
     import tyro
 
-    print(json.dumps(asdict(run(tyro.cli(EvaluateConfig, args=arguments, description=__doc__))), indent=1))
+    print(json.dumps(report(tyro.cli(EvaluateConfig, args=arguments, description=__doc__)), indent=1))
 
 
 if __name__ == "__main__":

@@ -43,22 +43,26 @@ class GRPOConfig(RunConfig):
 _PAPER = GRPOConfig(
     policy="Qwen/Qwen2.5-7B-Instruct", history=2, context_tokens=4096 + 512, bf16=True, gradient_checkpointing=True
 )
+_LAPTOP = GRPOConfig(
+    updates=16,
+    temperature=0.8,
+    max_tokens=48,
+    context_tokens=4096,
+    learning_rate=2e-4,
+    mini_batch=16,
+    kl_coef=0.0,
+    impossible_penalty=0.5,
+    credit_impossible=False,
+    token_budget=4096,
+    device="cpu",
+)
+_SMALL = "The bundled policy of a few million parameters, on a CPU"
 PRESETS = {
-    "small": (
-        "The bundled policy of a few million parameters, on a CPU.",
-        GRPOConfig(
-            updates=16,
-            temperature=0.8,
-            max_tokens=48,
-            context_tokens=4096,
-            learning_rate=2e-4,
-            mini_batch=16,
-            kl_coef=0.0,
-            impossible_penalty=0.5,
-            credit_impossible=False,
-            token_budget=4096,
-            device="cpu",
-        ),
+    "small": (f"{_SMALL}: laptop/webshop under its first name.", _LAPTOP),
+    "laptop/webshop": (f"{_SMALL}, in the bundled dream of WebShop.", _LAPTOP),
+    "laptop/alfworld": (
+        f"{_SMALL}, in the bundled dream of ALFWorld.",
+        replace(_LAPTOP, env_id="DreamGym-ALFWorld-v0"),
     ),
     "paper/webshop": (
         "verl-agent's settings for WebShop, which the paper uses; for models of 3B to 8B parameters on GPUs.",
@@ -67,6 +71,11 @@ PRESETS = {
     "paper/alfworld": (
         "verl-agent's settings for ALFWorld, which the paper uses; for models of 3B to 8B parameters on GPUs.",
         replace(_PAPER, env_id="DreamGym-ALFWorld-v0", context_tokens=2048 + 512, mini_batch=256),
+    ),
+    "paper/webarena": (
+        "AgentGym-RL's settings for WebArena (learning rate, 4 episodes a task, 15 turns, 512 tokens a turn) and, "
+        "where it has none, verl-agent's.",
+        replace(_PAPER, env_id="DreamGym-WebArena-v0", settings=("horizon=15",), group_size=4),
     ),
 }
 """Name to (description, config)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +19,7 @@ from .rounds import (
     evaluate_all,
     groups_to_play,
     informative,
+    played_in,
     real_steps,
     teach_curriculum,
 )
@@ -79,8 +80,7 @@ def run_updates(
             save_policy(run.folder / "policy", run.model.model, run.model.tokenizer)
             if run.critic is not None:
                 save_module(run.folder / CRITIC_FILE, run.critic)
-    for pool in (run.pool, *run.eval_pools.values()):
-        pool.close()
+    run.close()
     return run.folder / "policy"
 
 
@@ -94,12 +94,14 @@ def train_once(
     """One update: collect `count` groups, learn from them, teach the curriculum, grow the buffer."""
     started = time.perf_counter()
     groups = collect(run, count)
+    run.carried["groups"] = run.carried.get("groups", 0.0) + count
     metrics = describe(run, [rollout for group in groups for rollout in group])
     collected = time.perf_counter()
     metrics |= learn_from(run, groups) | teach_curriculum(run, groups, vary)
     run.model.weights_changed()
     if run.config.grow_buffer:
-        metrics["curriculum/buffer_added"] = float(grow_buffer(run, informative(groups)))
+        dreamed: Sequence[Sequence[Rollout]] = played_in(run, groups, "dream") if run.real else groups
+        metrics["curriculum/buffer_added"] = float(grow_buffer(run, informative(dreamed)))
     run.update += 1
     return metrics | {
         **real_steps(run),
@@ -126,6 +128,6 @@ def progress_bar(run: Run[RunConfig]) -> Iterator[Callable[[Metrics], None]]:
 
 def _progress(run: Run[RunConfig]) -> tuple[int, int]:
     """All there is to do and what is done: real interactions where a budget bounds the run, else updates."""
-    if run.config.real_budget is not None and run.pool.source == "real":
+    if run.config.real_budget is not None and run.budgeted is not None:
         return run.config.real_budget, run.real_steps["train"]
     return run.config.updates, run.update

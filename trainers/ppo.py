@@ -38,7 +38,7 @@ from .learning import (
 from .loop import Collect, OnLog, run_updates
 from .losses import adapted_kl_coef, aggregate, value_loss
 from .ppo_config import PRESETS, PPOConfig
-from .rounds import VaryTasks, collect_groups, reward_of
+from .rounds import VaryTasks, collect_groups, reward_of, source_of
 from .run import Metrics, Run, load_policy
 from .run import prepare as prepare_run
 
@@ -72,9 +72,12 @@ def collector_of_clusters(config: PPOConfig) -> Collect[PPOConfig]:
         groups = collect_groups(run, count)
         if config.cluster_size == 1:
             return groups
-        rollouts = [rollout for group in groups for rollout in group]
-        clusters = cluster_tasks([one.trajectory.task for one in rollouts], encoder, config.cluster_size)
-        return [[rollouts[index] for index in cluster] for cluster in clusters]
+        found = list[list[Rollout]]()
+        for source in ("dream", "real"):  # a mixed round's episodes are compared with their own kind
+            rollouts = [one for group in groups for one in group if source_of(run, one) == source]
+            clusters = cluster_tasks([one.trajectory.task for one in rollouts], encoder, config.cluster_size)
+            found += [[rollouts[index] for index in cluster] for cluster in clusters]
+        return found
 
     return collect
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from dreamgym_env.types import Sampling, Task, Trajectory
+from dreamgym_env.types import Sampling, Source, Task, Trajectory
 
 from .agent import Rollout
 from .evaluate import choose_episodes, summarise
@@ -22,30 +23,92 @@ EVALUATED += ("invalid_rate", "impossible_rate", "cut_responses", "context_overf
 """The figures of an `Evaluation` that are logged."""
 
 
+PARTS = 1000
+"""Numbers kept for the draws of a round, below those of the parts in which a draw is played."""
+
+
 def groups_to_play(run: Run[RunConfig]) -> int:
-    """Groups of the next round: `tasks_per_update`, or fewer where `real_budget` would not last for all steps that more
-    could take; 0 where the run is at its end."""
-    return affordable(run, run.config.tasks_per_update) if run.update < run.config.updates else 0
+    """Groups of the next round: `tasks_per_update`, or where `real_budget` bounds the run so many that it lasts for
+    rounds of equal size, none larger than that; 0 where the run is at its end."""
+    config = run.config
+    if run.update >= config.updates or affordable(run, 1) < 1:
+        return 0
+    cost = group_cost(run)
+    if run.budgeted is None or not cost:
+        return config.tasks_per_update
+    groups = budget_left(run) / cost
+    return max(1, round(groups / max(1, math.ceil(groups / config.tasks_per_update))))
+
+
+def group_cost(run: Run[RunConfig]) -> float:
+    """Real interactions that a group of the next round is expected to take (on average over dreamed and real ones): as
+    many as those so far, before the first round as many as the evaluation's episodes; 0 where nothing is known yet."""
+    config = run.config
+    if planned := run.carried.get("groups", 0.0):
+        return run.real_steps["train"] / planned
+    share = real_groups(run, config.tasks_per_update) / config.tasks_per_update
+    return run.carried.get("real_episode_steps", 0.0) * config.group_size * share
+
+
+def budget_left(run: Run[RunConfig]) -> int:
+    """Real interactions that `real_budget` still allows."""
+    assert run.config.real_budget is not None, "the run has a budget"
+    return run.config.real_budget - run.real_steps["train"]
 
 
 def affordable(run: Run[RunConfig], groups: int) -> int:
-    """So many groups, or as many as `real_budget` is sure to last for."""
-    config = run.config
-    if config.real_budget is None or run.pool.source != "real":
+    """So many real groups, or as many as `real_budget` is sure to last for."""
+    if run.budgeted is None:
         return groups
-    left = config.real_budget - run.real_steps["train"]
-    return min(groups, left // (config.group_size * run.pool.horizon))
+    return min(groups, budget_left(run) // (run.config.group_size * run.budgeted.horizon))
+
+
+def real_groups(run: Run[RunConfig], groups: int) -> int:
+    """How many of so many groups are real: all, none, or `real_share` of them and at least one."""
+    if run.real is None:
+        return groups if run.pool.source == "real" else 0
+    return max(1, round(groups * run.config.real_share)) if groups else 0
 
 
 def collect_groups(run: Run[RunConfig], count: int, draw: int = 0) -> list[list[Rollout]]:
-    """`count` groups of episodes of the curriculum's next tasks, their real interactions counted; `draw` is the number
-    of such collections before in the same round."""
-    config = run.config
-    sampling = Sampling(temperature=config.temperature, max_tokens=config.max_tokens)
-    tasks = run.curriculum.sample(count)
-    groups = play(run, run.pool, tasks, config.group_size, sampling, run.draw_seed(COLLECT, draw))
-    count_real_steps(run, run.pool, "train", sum(len(rollout.turns) for group in groups for rollout in group))
+    """`count` groups of episodes of the curriculum's next tasks, dreamed ones first, their real interactions counted;
+    `draw` is the number of such collections before in the same round.
+
+    Under a budget real groups are played in parts, each as large as is sure to fit, until there are `count` or not one
+    more is sure to fit; what would be left for less than half another round is used up at once.
+    """
+    real = real_groups(run, count)
+    groups = play_part(run, "dream", count - real, draw) if count > real else []
+    part, before = int(bool(groups)), run.real_steps["train"]
+    missing = real
+    while missing and (now := affordable(run, missing)) > 0:
+        groups += play_part(run, "real", now, draw + PARTS * part)
+        part, missing = part + 1, missing - now
+        if run.budgeted is not None and not missing and 2 * budget_left(run) < run.real_steps["train"] - before:
+            missing = affordable(run, count)
     return groups
+
+
+def play_part(run: Run[RunConfig], source: Source, count: int, number: int) -> list[list[Rollout]]:
+    """`count` groups in the dreamed or in the real environments; `number` tells the draws of a round apart."""
+    config = run.config
+    real = run.real if source == "real" else None
+    pool, curriculum = (real.pool, real.curriculum) if real else (run.pool, run.curriculum)
+    sampling = Sampling(temperature=config.temperature, max_tokens=config.max_tokens)
+    tasks = curriculum.sample(count)
+    groups = play(run, pool, tasks, config.group_size, sampling, run.draw_seed(COLLECT, number))
+    count_real_steps(run, pool, "train", sum(len(rollout.turns) for group in groups for rollout in group))
+    return groups
+
+
+def source_of(run: Run[RunConfig], rollout: Rollout) -> Source:
+    """Where an episode was played; one without a step only a dream can have."""
+    return next((step.source for step in rollout.trajectory.transitions), run.pool.source)
+
+
+def played_in(run: Run[RunConfig], groups: Sequence[Sequence[Rollout]], source: Source) -> list[Sequence[Rollout]]:
+    """The groups that were dreamed, or those that were played for real."""
+    return [group for group in groups if all(source_of(run, rollout) == source for rollout in group)]
 
 
 def play(
@@ -96,8 +159,9 @@ def teach_curriculum(run: Run[RunConfig], groups: Sequence[Sequence[Rollout]], v
     for group in groups:
         rewards = [reward_of(run.config, r) for r in group if not r.trajectory.broken]
         tasks = {rollout.trajectory.task.task_id: rollout.trajectory.task for rollout in group}
+        beside = run.real if source_of(run, group[0]) == "real" else None
         for task in tasks.values() if rewards else ():
-            run.curriculum.update(task, rewards)
+            (beside.curriculum if beside else run.curriculum).update(task, rewards)
     if vary is None or run.config.lam == 0:
         return {}
     chosen = run.curriculum.select_for_variation(run.config.variations)
@@ -113,20 +177,37 @@ def describe(run: Run[RunConfig], rollouts: Sequence[Rollout]) -> Metrics:
     tokens = [len(rollout.token_ids) for rollout in rollouts]
     generated = sum(rollout.trajectory.task.origin == "generated" for rollout in rollouts)
     reasons = {f"collect/end_{name}": float(count) for name, count in evaluation.end_reasons.items()}
-    return reasons | {
-        "collect/success": evaluation.success_rate,
-        "collect/steps": evaluation.mean_steps,
-        "collect/response_tokens": float(np.mean(lengths)) if lengths else 0.0,
-        "collect/response_tokens_max": float(max(lengths, default=0)),
-        "collect/cut_responses": float(evaluation.cut_responses),
-        "collect/context_overflows": float(evaluation.context_overflows),
-        "collect/invalid_actions": float(evaluation.invalid_actions),
-        "collect/impossible_actions": float(evaluation.impossible_actions),
-        "collect/actions": float(evaluation.steps),
-        "collect/episode_tokens": float(np.mean(tokens)),
-        "collect/per_step_ratio": sum(r.per_step_tokens for r in rollouts) / max(1, sum(tokens)),
-        "collect/generated_share": generated / len(rollouts),
-    }
+    return (
+        reasons
+        | mixture(run, rollouts)
+        | {
+            "collect/success": evaluation.success_rate,
+            "collect/steps": evaluation.mean_steps,
+            "collect/response_tokens": float(np.mean(lengths)) if lengths else 0.0,
+            "collect/response_tokens_max": float(max(lengths, default=0)),
+            "collect/cut_responses": float(evaluation.cut_responses),
+            "collect/context_overflows": float(evaluation.context_overflows),
+            "collect/invalid_actions": float(evaluation.invalid_actions),
+            "collect/impossible_actions": float(evaluation.impossible_actions),
+            "collect/actions": float(evaluation.steps),
+            "collect/episode_tokens": float(np.mean(tokens)),
+            "collect/per_step_ratio": sum(r.per_step_tokens for r in rollouts) / max(1, sum(tokens)),
+            "collect/generated_share": generated / len(rollouts),
+        }
+    )
+
+
+def mixture(run: Run[RunConfig], rollouts: Sequence[Rollout]) -> Metrics:
+    """Dreamed and real episodes of a mixed round, each by themselves; nothing of another round."""
+    if run.real is None:
+        return {}
+    found: Metrics = {}
+    sources: tuple[Source, ...] = ("dream", "real")
+    for source in sources:
+        part = summarise([one for one in rollouts if source_of(run, one) == source], run.config.env_id, source)
+        found |= {f"collect/{source}_episodes": float(part.n + part.broken)}
+        found |= {f"collect/{source}_success": part.success_rate, f"collect/{source}_steps": part.mean_steps}
+    return found
 
 
 def evaluate_all(run: Run[RunConfig]) -> Metrics:
@@ -139,6 +220,8 @@ def evaluate_all(run: Run[RunConfig]) -> Metrics:
         groups = play(run, pool, tasks, 1, sampling, seed)
         result = summarise([group[0] for group in groups], env_id, pool.source)
         count_real_steps(run, pool, "eval", result.steps)
+        if pool.source == "real" and env_id == (run.config.real_env or run.config.env_id):
+            run.carried["real_episode_steps"] = result.mean_steps
         metrics |= {f"eval/{env_id}/{key}": float(getattr(result, key)) for key in EVALUATED}
         metrics[f"eval/{env_id}/broken_episodes"] = float(result.broken)
     return metrics | real_steps(run)

@@ -34,6 +34,14 @@ CRITIC_FILE = "critic.safetensors"
 
 
 @dataclass
+class RealSide:
+    """Real environments beside dreamed ones, and the curriculum of their tasks, none of which is generated."""
+
+    pool: EnvPool
+    curriculum: Curriculum
+
+
+@dataclass
 class Run(Generic[ConfigT]):
     """All that lives through a run. `update` counts the updates done; `real_steps` the environment steps taken in
     real environments, by the training itself ("train") and by evaluations ("eval")."""
@@ -54,10 +62,12 @@ class Run(Generic[ConfigT]):
     pool: EnvPool
     eval_pools: dict[str, EnvPool]
     curriculum: Curriculum
+    real: RealSide | None = None
+    """Where the real groups of a mixed round are played; `pool` then dreams."""
     update: int = 0
     real_steps: dict[str, int] = field(default_factory=lambda: {"train": 0, "eval": 0})
     carried: dict[str, float] = field(default_factory=dict)
-    """The algorithm's own numbers that outlive an update."""
+    """Numbers that outlive an update: the algorithm's own, and those by which a budget is spread over the rounds."""
     dreams: list[list[Trajectory]] = field(default_factory=list)
     """What the replay buffer took in, group after group."""
     proposed: list[Task] = field(default_factory=list)
@@ -66,6 +76,18 @@ class Run(Generic[ConfigT]):
     @property
     def folder(self) -> Path:
         return Path(self.config.output)
+
+    @property
+    def budgeted(self) -> EnvPool | None:
+        """The real environments whose interactions `real_budget` bounds, None without such."""
+        if self.config.real_budget is None:
+            return None
+        return self.real.pool if self.real else self.pool if self.pool.source == "real" else None
+
+    def close(self) -> None:
+        """Closes all environments."""
+        for pool in (self.pool, *([self.real.pool] if self.real else []), *self.eval_pools.values()):
+            pool.close()
 
     def draw_seed(self, stream: int, number: int = 0) -> int:
         """The seed of one purpose in one update and process; `number` tells several draws apart."""
@@ -93,12 +115,36 @@ def prepare(config: GivenT, with_critic: WithCritic | None = None) -> Run[GivenT
     if accelerator.num_processes > 1:
         network = accelerator.prepare_model(network)
     curriculum = Curriculum([t for t in pools[0].tasks if t.split == "train"], config.lam, config.seed)
-    run = Run(config, accelerator, model, network, critic, reference, optimizer, *pools, curriculum)
+    real = open_real_side(config, pools[0], accelerator.num_processes) if config.real_env else None
+    run = Run(config, accelerator, model, network, critic, reference, optimizer, *pools, curriculum, real)
     if found:
         restore(run, found)
-    if config.real_budget is not None and run.pool.source == "real":
-        run.pool = BudgetedPool(run.pool, config.real_budget - run.real_steps["train"])
+    if config.real_budget is not None and run.budgeted is not None:
+        bounded = BudgetedPool(run.budgeted, config.real_budget - run.real_steps["train"])
+        if run.real:
+            run.real.pool = bounded
+        else:
+            run.pool = bounded
     return run
+
+
+def open_real_side(config: RunConfig, dreams: EnvPool, processes: int) -> RealSide:
+    """The real environments of mixed rounds.
+
+    Raises:
+        ValueError: `env_id` does not dream, or `real_env` does.
+    """
+    assert config.real_env is not None, "asked for"
+    groups = -(-config.tasks_per_update // processes)
+    settings = {"split": "train", **read_settings(config.real_settings)}
+    pool = open_pool(config.real_env, config.num_envs or groups * config.group_size, **settings)
+    if (dreams.source, pool.source) != ("dream", "real"):
+        raise ValueError(
+            f"`real_env` must be a real environment beside a dreamed `env_id`, got {config.real_env} ({pool.source}) "
+            f"beside {config.env_id} ({dreams.source})"
+        )
+    tasks = [task for task in pool.tasks if task.split == "train"]
+    return RealSide(pool, Curriculum(tasks, 0.0, config.seed + 1))
 
 
 def open_pools(config: RunConfig, processes: int) -> tuple[EnvPool, dict[str, EnvPool]]:
@@ -137,6 +183,8 @@ def restore(run: Run[RunConfig], checkpoint: Path) -> None:
         load_module(checkpoint / CRITIC_FILE, run.critic)
     load_optimizer(checkpoint, run.optimizer)
     run.curriculum.load_state_dict(state["curriculum"])
+    if run.real:
+        run.real.curriculum.load_state_dict(state["real_curriculum"])
     run.update, run.real_steps = int(state["update"]), dict(state["real_steps"])
     run.carried = dict(state["carried"])
     run.proposed = [task_from_record(record) for record in state["proposed"]]
@@ -150,6 +198,7 @@ def save(run: Run[RunConfig]) -> None:
     state = {
         "config": asdict(run.config),
         "curriculum": run.curriculum.state_dict(),
+        "real_curriculum": run.real.curriculum.state_dict() if run.real else None,
         "real_steps": run.real_steps,
         "carried": run.carried,
         "dream_groups": [len(group) for group in run.dreams],

@@ -85,9 +85,16 @@ class RunConfig:
     grow_buffer: bool = False
     """Whether the dream's replay buffer takes in the dreams of groups with spread."""
 
+    real_env: str | None = None
+    """A real id beside a dreamed `env_id`, for rounds of dreamed and real groups; None for none."""
+    real_settings: tuple[str, ...] = ()
+    """Keywords of `gym.make` for `real_env`, as name=value."""
+    real_share: float = 0.5
+    """Share of a round's groups that are played in `real_env`, in (0, 1); at least one group is."""
     real_budget: int | None = None
-    """Most interactions with a real `env_id` that training may use, >= 0: the last rounds shrink, and the run ends
-    where not one group is sure to fit. None for no bound; evaluations are not counted."""
+    """Most interactions with a real `env_id` or `real_env` that training may use, >= 0: spread evenly over the rounds
+    that it lasts for, and the run ends where not one group is sure to fit. None for no bound; evaluations are not
+    counted."""
 
     eval_every: int = 5
     """Updates between evaluations; also before the first and after the last; 0 for none at all."""
@@ -137,6 +144,7 @@ class RunConfig:
         self.check("dual_clip", self.dual_clip is None or self.dual_clip > 1, "> 1 or None")
         self.check("variation_dreams", self.variation_dreams >= 2, ">= 2: one dream has no spread")
         self.check("real_budget", self.real_budget is None or self.real_budget >= 0, ">= 0 or None")
+        self.check("real_share", 0 < self.real_share < 1, "in (0, 1)")
         self.check("lam", 0 <= self.lam <= 1, "in [0, 1]")
 
     def check(self, name: str, holds: bool, expected: str) -> None:

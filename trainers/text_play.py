@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -22,7 +24,8 @@ from dreamgym_env.types import (
 )
 
 from .agent import Rollout, Turn, opening_message, read_action, read_thought, state_message
-from .pools import EnvPool, StepResult
+from .collect import run_episode
+from .pools import EnvPool, SingleEnvPool, StepResult
 from .rollout import Progress, end_reason_of
 
 
@@ -57,6 +60,19 @@ class ScriptedAgent:
     def act(self, episodes: Sequence[TextEpisode]) -> list[Completion]:
         acts = [self.script.act(one.task, one.state, one.available, one.transitions) for one in episodes]
         return [Completion(f"<action>{action}</action>") for action in acts]
+
+
+class RandomScript:
+    """Any of the available actions, each as likely; a `<placeholder>` in one becomes a word of the task."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+
+    def act(self, task: Task, state: str, available: Sequence[str], history: Sequence[Transition]) -> str:
+        """The next action, "" where none is available."""
+        words = task.instruction.split() or [""]
+        action = self.rng.choice(list(available)) if available else ""
+        return re.sub(r"<\w+>", lambda _: self.rng.choice(words), action)
 
 
 class ChatAgent:
@@ -113,6 +129,35 @@ def play_texts(
                 progress(len(finished) + len(episodes) - len(running), len(tasks))
         finished += episodes
     return [_rollout(one, policy, number) for number, one in enumerate(finished)]
+
+
+def play_script(
+    name: str, pool: EnvPool, tasks: Sequence[Task], seed: int, progress: Progress | None = None
+) -> list[Rollout]:
+    """Episodes of a demonstrator, which may look behind the observations of its (real) environment; those of the random
+    agent in any environment.
+
+    Raises:
+        ValueError: the environments have no demonstrators, or none of that name.
+    """
+    env = pool.envs[0] if isinstance(pool, SingleEnvPool) else None
+    if env is None or not hasattr(env.unwrapped, "demonstrator"):
+        if name == "random":
+            pool.seed(seed)
+            return play_texts(pool, tasks, ScriptedAgent(RandomScript(seed)), name, progress)
+        raise ValueError(f"`policy` must be no script where there are no demonstrators, got 'script:{name}'")
+    policy, rollouts = env.unwrapped.demonstrator(name, seed), list[Rollout]()
+    for number, task in enumerate(tasks):
+        options = {"task": task, "task_id": task.task_id}
+        trajectory = run_episode(env, policy, name, f"{name}-{seed}-{number}", seed=seed + number, options=options)
+        turns = [
+            Turn((), (), valid=pool.domain.parse_action(step.state, step.action) is not None, possible=step.possible)
+            for step in trajectory.transitions
+        ]
+        rollouts.append(Rollout(trajectory, tuple(turns)))
+        if progress:
+            progress(len(rollouts), len(tasks))
+    return rollouts
 
 
 def _advance(pool: EnvPool, episode: TextEpisode, answer: Completion, action: str, result: StepResult) -> None:

@@ -1,0 +1,216 @@
+"""DPO of the agent's policy from offline trajectories: of two episodes of a task, the one that succeeded is preferred.
+
+    python -m dreamgym_env.trainers.dpo --model runs/policy --trajectories demos.jsonl --output runs/dpo
+
+    L = -log sigmoid(beta * ((log pi(c) - log ref(c)) - (log pi(r) - log ref(r))))          (arXiv:2305.18290, Eq. 7)
+
+log pi of an episode is the sum over its response tokens; what the environment says is context (as for trajectories in
+arXiv:2403.02502). TRL's `DPOTrainer` makes the steps; chat, tokens and mask are those of `dreamgym sft`.
+`docs/sft-dpo.md` defines every logged key.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dreamgym_env.types import Trajectory
+
+from .checkpoint import save_policy
+from .logs import MetricsLog
+from .pairs import PairCollator, Pairs, load_pairs, rows
+from .sft import fast_bfloat16, read_all
+
+
+@dataclass(frozen=True)
+class DPOConfig:
+    """How to make a policy better from episodes that succeeded and episodes that failed."""
+
+    model: str
+    """Starting policy, and the reference: a checkpoint folder or hub name."""
+    trajectories: tuple[str, ...]
+    """Files of trajectories (`.jsonl`, `.jsonl.gz`)."""
+    output: str
+    """Folder for the policy."""
+    pairs_per_task: int = 4
+    """At most so many pairs of a success and a failure of each task, >= 1; tasks without both give none."""
+    skip_impossible: bool = True
+    """Whether responses with an impossible action are shown but not learned in episodes that succeeded."""
+    max_tokens: int = 4608
+    """Longer episodes are left out and counted."""
+    beta: float = 0.1
+    """How closely the policy is held to the reference, > 0: larger is closer."""
+    sft_coef: float = 0.0
+    """Weight of the SFT loss of the chosen episodes beside DPO's, >= 0 (arXiv:2404.19733, Eq. 1): where chosen and
+    rejected are much alike, DPO alone may make both unlikely."""
+    epochs: float = 1.0
+    """Passes over the pairs, > 0."""
+    learning_rate: float = 1e-5
+    """Peak of AdamW's rate, > 0; 1e-6 suits models of billions of parameters, 1e-4 their LoRA adapters."""
+    batch_size: int = 4
+    """Pairs of a forward pass (twice as many episodes), >= 1."""
+    accumulation: int = 4
+    """Forward passes of an optimizer step, >= 1."""
+    warmup_steps: int = 10
+    """Steps of linear warm-up; a linear decay to 0 follows."""
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    """Largest gradient norm."""
+    lora_rank: int = 0
+    """Rank of LoRA adapters on all linear layers, merged into the saved policy; 0 trains every weight."""
+    bf16: bool | None = None
+    """Whether forward passes run in bfloat16 autocast (weights stay in float32); None where that is faster."""
+    gradient_checkpointing: bool = False
+    """Trade a third more computing for much less memory."""
+    device: str = "auto"
+    """"auto" (a GPU where there is one) or "cpu"."""
+    log_every: int = 10
+    """Steps between log lines."""
+    save_every: int = 100
+    """Steps between checkpoints in `output`/checkpoints that a stopped run can go on from."""
+    resume: bool = False
+    """Goes on from the newest of them, if there is one."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.trajectories:
+            raise ValueError("`trajectories` must name at least one file, got none")
+        for name in ("pairs_per_task", "batch_size", "accumulation", "log_every", "save_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be >= 1, got {getattr(self, name)}")
+        for name in ("beta", "epochs", "learning_rate"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"`{name}` must be > 0, got {getattr(self, name)}")
+        for name in ("sft_coef", "lora_rank"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must be >= 0, got {getattr(self, name)}")
+        if self.device not in ("auto", "cpu"):
+            raise ValueError(f"`device` must be 'auto' or 'cpu', got {self.device!r}")
+
+
+def make_trainer(config: DPOConfig, model: Any, tokenizer: Any, pairs: Pairs) -> Any:
+    """A `trl.DPOTrainer` on the pairs.
+
+    The reference's log-probabilities are computed here, once, by the model as it is now: no second model is kept.
+    """
+    from datasets import Dataset
+    from trl.trainer.dpo_config import DPOConfig as TRLConfig
+
+    from .dpo_trainer import EpisodePairTrainer
+
+    device = "cpu" if config.device == "cpu" else "auto"
+    arguments = TRLConfig(
+        output_dir=str(Path(config.output) / "checkpoints"),
+        beta=config.beta,
+        loss_type=["sigmoid", "sft"] if config.sft_coef else ["sigmoid"],
+        loss_weights=[1.0, config.sft_coef] if config.sft_coef else [1.0],
+        precompute_ref_log_probs=True,
+        max_length=None,
+        num_train_epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        per_device_train_batch_size=config.batch_size,
+        per_device_eval_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.accumulation,
+        warmup_steps=config.warmup_steps,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.clip,
+        bf16=_fast_bfloat16(device) if config.bf16 is None else config.bf16,
+        gradient_checkpointing=config.gradient_checkpointing,
+        use_cpu=device == "cpu",
+        logging_steps=config.log_every,
+        save_steps=config.save_every,
+        save_total_limit=2,
+        remove_unused_columns=False,
+        report_to="none",
+        disable_tqdm=True,
+        seed=config.seed,
+    )
+    return EpisodePairTrainer(
+        model=model,
+        args=arguments,
+        data_collator=PairCollator(tokenizer.pad_token_id or 0),
+        train_dataset=Dataset.from_list(rows(pairs.train)),
+        eval_dataset=Dataset.from_list(rows(pairs.held_out)) if pairs.held_out else None,
+        processing_class=tokenizer,
+        peft_config=_adapters(config.lora_rank) if config.lora_rank else None,
+    )
+
+
+def train(config: DPOConfig, trajectories: Iterable[Trajectory]) -> dict[str, Any]:
+    """Trains, saves the policy to `output` and gives the report that is saved beside it as `dpo.json`."""
+    import torch
+    from rich.console import Console
+    from rich.progress import Progress
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
+
+    from .dpo_trainer import Report, newest_checkpoint
+
+    torch.manual_seed(config.seed)
+    tokenizer = AutoTokenizer.from_pretrained(config.model)
+    model: Any = AutoModelForCausalLM.from_pretrained(config.model, dtype=torch.float32)
+    pairs = load_pairs(
+        tokenizer, trajectories, config.pairs_per_task, config.max_tokens, config.skip_impossible, config.seed
+    )
+    trainer = make_trainer(config, model, tokenizer, pairs)
+    folder = Path(config.output)
+    found = newest_checkpoint(folder / "checkpoints") if config.resume else None
+    steps = int(found.name.rpartition("-")[2]) if found else None
+    main_process = trainer.is_world_process_zero()
+    bar = Progress(console=Console(stderr=True), transient=True, disable=not main_process)
+    with MetricsLog(folder, steps, enabled=main_process) as log, bar:
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(Report(log, bar))
+        if pairs.held_out and found is None:
+            trainer.evaluate()
+        trainer.train(resume_from_checkpoint=str(found) if found else None)
+        if pairs.held_out:
+            trainer.evaluate()
+    whole = trainer.accelerator.unwrap_model(trainer.model)
+    report = _report(config, pairs, trainer)
+    if main_process:
+        save_policy(folder, whole.merge_and_unload() if config.lora_rank else whole, tokenizer)
+        (folder / "dpo.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return report
+
+
+def _report(config: DPOConfig, pairs: Pairs, trainer: Any) -> dict[str, Any]:
+    counts = {key: value for key, value in vars(pairs).items() if key not in ("train", "held_out")}
+    return {
+        "config": asdict(config),
+        "pairs": len(pairs.train),
+        "held_out_pairs": len(pairs.held_out),
+        **counts,
+        "steps": trainer.state.global_step,
+    }
+
+
+def _adapters(rank: int) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+def _fast_bfloat16(device: str) -> bool:
+    import torch
+
+    return fast_bfloat16("cuda" if device == "auto" and torch.cuda.is_available() else "cpu")
+
+
+def run(config: DPOConfig) -> dict[str, Any]:
+    """Trains on the files that the config names; the report without its config."""
+    report = train(config, read_all(config.trajectories))
+    return {key: value for key, value in report.items() if key != "config"}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line; `--help` lists every setting."""
+    import tyro
+
+    print(json.dumps(run(tyro.cli(DPOConfig, args=arguments, description=__doc__)), indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""TRL's `DPOTrainer` for whole episodes: rows come as token ids with a response mask; figures go to `metrics.jsonl`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress
+from transformers import TrainerCallback
+from trl.trainer.dpo_trainer import DPOTrainer
+
+from .logs import MetricsLog
+
+NAMES = {
+    "loss": "loss",
+    "rewards/chosen": "reward_chosen",
+    "rewards/rejected": "reward_rejected",
+    "rewards/margins": "reward_margin",
+    "rewards/accuracies": "reward_accuracy",
+    "logps/chosen": "logprob_chosen",
+    "logps/rejected": "logprob_rejected",
+    "mean_token_accuracy": "token_accuracy",
+    "entropy": "entropy",
+    "grad_norm": "grad_norm",
+    "learning_rate": "learning_rate",
+    "epoch": "epoch",
+    "num_tokens": "tokens",
+}
+"""TRL's names of the figures that are logged, and ours; `docs/sft-dpo.md` defines them."""
+
+
+class EpisodePairTrainer(DPOTrainer):  # type: ignore[misc]
+    """`DPOTrainer` on rows that `pairs.rows` and `pairs.PairCollator` make.
+
+    TRL tokenizes a prompt and one completion behind it, all of which counts. An episode is many responses with states
+    between them, so the rows are made by `agent.AgentChat` and pass through here untouched.
+    """
+
+    def _prepare_dataset(self, dataset: Any, *arguments: Any, **keywords: Any) -> Any:
+        return dataset
+
+
+class Report(TrainerCallback):
+    """Writes TRL's figures to the log and shows how far the training has come."""
+
+    def __init__(self, log: MetricsLog, bar: Progress) -> None:
+        self.log, self.bar = log, bar
+        self.line = bar.add_task("DPO")
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **keywords: Any) -> None:
+        if figures := named(logs):
+            self.log.write(state.global_step, figures)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **keywords: Any) -> None:
+        self.bar.update(self.line, total=state.max_steps, completed=state.global_step)
+        control.should_log = control.should_log or state.global_step == state.max_steps  # else the last ones are lost
+
+
+def named(logs: dict[str, float]) -> dict[str, float]:
+    """TRL's figures under our names, `train/...` or `eval/...`; without what is not in `NAMES`, and without the totals
+    at the end."""
+    found = {}
+    for key, value in logs.items():
+        part = "eval" if key.startswith("eval_") else "train"
+        name = NAMES.get(key.removeprefix("eval_"))
+        if name and (part == "train" or name not in ("epoch", "tokens")) and "train_loss" not in logs:
+            found[f"{part}/{name}"] = float(value)
+    return found
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest of the Trainer's checkpoints that is whole, None where there is none.
+
+    `trainer_state.json` is the last file that the Trainer writes: what a kill left half-written has none, or one that
+    cannot be read.
+    """
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.rpartition("-")[2]))
+    return next((path for path in found if _is_whole(path)), None)
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        state = json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return False
+    return bool(state["global_step"] == int(path.name.rpartition("-")[2]))
