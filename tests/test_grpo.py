@@ -7,7 +7,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,23 +109,6 @@ def script(tmp_path: Path, settings: GRPOConfig, body: str) -> Path:
     file = tmp_path / "program.py"
     file.write_text("\n".join([*lines, body]) + "\n", encoding="utf-8")
     return file
-
-
-@pytest.mark.slow
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(config: Any, tmp_path: Path) -> None:
-    settings = config(updates=25, save_every=1, resume=True)
-    program = [sys.executable, str(script(tmp_path, settings, "grpo.train(config)"))]
-    process = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and len(list_checkpoints(tmp_path / "run" / "checkpoints")) < 2:
-        time.sleep(0.005)
-    process.kill()
-    process.wait()
-    assert not (tmp_path / "run" / "policy").exists()
-    subprocess.run(program, check=True)
-    finished = (tmp_path / "run" / "policy" / "model.safetensors").read_bytes()
-    straight = dataclasses.replace(settings, output=str(tmp_path / "straight"))
-    subprocess.run([sys.executable, str(script(tmp_path, straight, "grpo.train(config)"))], check=True)
-    assert finished == (tmp_path / "straight" / "policy" / "model.safetensors").read_bytes()
 
 
 @pytest.mark.slow

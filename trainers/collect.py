@@ -24,6 +24,7 @@ import dreamgym_env
 from dreamgym_env.trajectories import append_trajectory, read_trajectories, write_trajectories
 from dreamgym_env.types import DataError, Split, Trajectory, Transition
 
+from .disk import writing
 from .pools import read_settings
 
 
@@ -192,7 +193,8 @@ def collect(config: CollectConfig, on_trajectory: Callable[[Trajectory], None]) 
         for trajectory in done:
             note(trajectory)
         for trajectory in episodes(config, done):
-            append_trajectory(config.partial, trajectory)
+            with writing(config.partial, "the episodes before this one are whole"):
+                append_trajectory(config.partial, trajectory)
             note(trajectory)
     if config.out.suffix == ".gz":
         write_trajectories(config.out, read_trajectories(config.partial))

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from .corpus import Corpus, format_words, permuted
 from .experience_config import ExperienceTrainingConfig
 from .scratch import END, build_model, build_tokenizer, fit_vocabulary, graft, name_classes, widened
 from .supervised import Example, Trainer, encode_chat, show_progress
+from .supply import random_state, set_random_state
 
 
 def load_model(config: ExperienceTrainingConfig, corpus: Corpus) -> tuple[Any, Any, dict[str, int]]:
@@ -78,6 +79,34 @@ def read_training_data(config: ExperienceTrainingConfig) -> list[Trajectory]:
     return kept
 
 
+@dataclass(frozen=True)
+class CorpusSupply:
+    """Conversations of the corpus, in `permute_share` of which the names of each class are exchanged."""
+
+    corpus: Corpus
+    tokenizer: Any
+    classes: Sequence[Sequence[int]]
+    rng: random.Random
+
+    def draw(self, tokens: int) -> list[Example]:
+        """The next 128 conversations."""
+        return self.corpus.examples(self.tokenizer, 128, self._exchange)
+
+    def _exchange(self, example: Example) -> Example:
+        chosen = self.rng.random() < self.corpus.config.permute_share
+        return permuted(example, self.classes, len(self.tokenizer), self.rng) if chosen else example
+
+    def state(self) -> Any:
+        """Both generators, and the trajectories that are still to come in this pass."""
+        generators = (random_state(self.corpus.rng), random_state(self.rng))
+        return {"generators": generators, "order": list(self.corpus.order)}
+
+    def restore(self, state: Any) -> None:
+        for rng, saved in zip((self.corpus.rng, self.rng), state["generators"], strict=True):
+            set_random_state(rng, saved)
+        self.corpus.order = list(state["order"])
+
+
 def main(config: ExperienceTrainingConfig) -> dict[str, Any]:
     """Trains and saves; returns what is written to the card."""
     import torch
@@ -88,24 +117,16 @@ def main(config: ExperienceTrainingConfig) -> dict[str, Any]:
     trajectories = read_training_data(config)
     corpus = Corpus(config, trajectories)
     model, tokenizer, ways = load_model(config, corpus)
-    rng = random.Random(config.seed + 1)
     sample = [encode_chat(tokenizer, chat) for chat in corpus.draw(min(400, len(trajectories)))]
     fixed = format_words(tokenizer, sample, [one.task.instruction for one in trajectories])
     classes = name_classes(tokenizer, fixed) if config.permute_share else []
-
-    def exchange(example: Example) -> Example:
-        chosen = rng.random() < config.permute_share
-        return permuted(example, classes, len(tokenizer), rng) if chosen else example
-
-    def supply(_: int) -> list[Example]:
-        return corpus.examples(tokenizer, 128, exchange)
-
+    supply = CorpusSupply(corpus, tokenizer, classes, random.Random(config.seed + 1))
     trainer = Trainer(model, tokenizer, config.training)
     checkpoints = config.out / "checkpoints"
     if config.resume:
         trainer.resume(checkpoints)
     seconds = config.max_minutes and config.max_minutes * 60
-    with show_progress("experience model", config.out / "metrics.jsonl") as on_log:
+    with show_progress("experience model", config.out / "metrics.jsonl", trainer.steps) as on_log:
         trainer.run(supply, int(config.million_tokens * 1e6), seconds, on_log, checkpoints)
     card = {
         "kind": "experience",

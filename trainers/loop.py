@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from .agent import Rollout
-from .checkpoint import save_module, save_policy
+from .checkpoint import save_final_policy, save_module
 from .logs import MetricsLog
 from .rounds import (
     VaryTasks,
@@ -76,9 +76,9 @@ def run_updates(
             progress(metrics)
         run.accelerator.wait_for_everyone()
         if main_process:
-            save_policy(run.folder / "policy", run.model.model, run.model.tokenizer)
             if run.critic is not None:
                 save_module(run.folder / CRITIC_FILE, run.critic)
+            save_final_policy(run.folder / "policy", run.model.model, run.model.tokenizer)
     for pool in (run.pool, *run.eval_pools.values()):
         pool.close()
     return run.folder / "policy"

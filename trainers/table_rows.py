@@ -154,7 +154,7 @@ def dpo_stage(config: Table1Config, seed: int, data: Path) -> Stage:
         max_tokens=GRPO_PRESETS[config.preset][1].context_tokens,
         epochs=config.dpo_epochs,
         learning_rate=config.dpo_learning_rate,
-        device=learning_device(config),
+        device=GRPO_PRESETS[config.preset][1].device,
         resume=True,
         seed=seed,
     )
