@@ -99,9 +99,12 @@ class CorpusSupply:
     def state(self) -> Any:
         """Both generators, and the trajectories that are still to come in this pass."""
         generators = (random_state(self.corpus.rng), random_state(self.rng))
-        return {"generators": generators, "order": list(self.corpus.order)}
+        return {"of": len(self.corpus.trajectories), "generators": generators, "order": list(self.corpus.order)}
 
     def restore(self, state: Any) -> None:
+        """Does nothing where the run goes on with other data, which is drawn anew."""
+        if state["of"] != len(self.corpus.trajectories):
+            return
         for rng, saved in zip((self.corpus.rng, self.rng), state["generators"], strict=True):
             set_random_state(rng, saved)
         self.corpus.order = list(state["order"])
