@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -273,36 +274,30 @@ def test_a_run_that_stops_within_a_pool_is_the_whole_run_bit_for_bit(tokenizer: 
 
     config = SupervisedConfig(batch_tokens=128, warmup_steps=3, save_every=5, log_every=4)
 
-    def trained(folder: Path, max_tokens: int, resume: bool) -> tuple[torch.Tensor, list[dict[str, Any]], int]:
+    def trained(folder: Path, stop_at: int | None = None) -> tuple[torch.Tensor, list[dict[str, Any]], int]:
+        """Weights, reports, and the step that it went on from; interrupted after `stop_at` steps."""
         rng = random.Random(7)
         supply = RandomSupply(lambda _: copy_chats(tokenizer, 24, rng.randrange(10**6)), rng)
         torch.manual_seed(0)
         trainer = Trainer(make_model(tokenizer), tokenizer, config)
-        assert trainer.resume(folder) is resume
-        started = trainer.steps
-        lines: list[dict[str, Any]] = []
-        # The rate depends on how far the run is; here a stop must not look like the end.
-        trainer.run(supply, 3_000, on_log=lines.append, checkpoints=folder) if max_tokens > 3_000 else cut(
-            trainer, supply, lines, folder, max_tokens
-        )
-        return torch.cat([w.detach().flatten() for w in trainer.model.parameters()]), lines, started
-
-    def cut(trainer: Trainer, supply: Any, lines: list[dict[str, Any]], folder: Path, steps: int) -> None:
-        step = trainer._step
+        trainer.resume(folder)
+        started, step, lines = trainer.steps, trainer._step, list[dict[str, Any]]()
 
         def until(rows: Any, progress: float) -> float:
-            if trainer.steps == steps:
+            if trainer.steps == stop_at:
                 raise KeyboardInterrupt
             return step(rows, progress)
 
         trainer._step = until  # type: ignore[method-assign]
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt) if stop_at else nullcontext():
             trainer.run(supply, 3_000, on_log=lines.append, checkpoints=folder)
+        weights = torch.cat([weight.detach().flatten() for weight in trainer.model.parameters()])
+        return weights, [{**line, "tokens_per_second": 0} for line in lines], started
 
-    whole, told, _ = trained(tmp_path / "whole", 10**6, False)
-    trained(tmp_path / "halves", 12, False)
-    resumed, rest, started = trained(tmp_path / "halves", 10**6, True)
-    assert started == 10  # in the midst of a pool: 24 chats are more than 10 batches do not end with
+    whole, told, _ = trained(tmp_path / "whole")
+    trained(tmp_path / "halves", stop_at=12)
+    resumed, rest, started = trained(tmp_path / "halves")
+    assert started == 10
     assert torch.equal(whole, resumed)
-    strip = [{**line, "tokens_per_second": 0} for line in told if line["step"] > 10]
-    assert [{**line, "tokens_per_second": 0} for line in rest] == strip
+    assert rest == [line for line in told if line["step"] > 10]
+    assert len(rest) > 2
