@@ -180,6 +180,14 @@ def test_a_stopped_collection_of_the_policy_goes_on(sizes: dict[str, Any], monke
     assert offline.collect_offline(halves).read_bytes() == whole.read_bytes()
 
 
+def test_a_cell_that_cannot_be_filled_keeps_no_other_from_it(sizes: dict[str, Any], tmp_path: Path) -> None:
+    settings = {**sizes, "rows": ("sft", "start"), "real_settings": ('secret="never"',), "real_transitions": 50}
+    with pytest.raises(DataError, match=r"1 of 2 cells could not be filled: sft, seed 0: `trajectories` must hold"):
+        table.table1(Table1Config(**settings))
+    (row,) = json.loads((tmp_path / "guessing" / "table1.json").read_text("utf-8"))["rows"]
+    assert (row["row"], row["successes"], row["n"]) == ("start", 0, 20)
+
+
 def test_pooling_and_differences_by_hand() -> None:
     real = pooled([cell("grpo-real", 30, 100, 1), cell("grpo-real", 50, 100, 0, Cost(300, 0, 0.0))])
     dream = pooled([cell("grpo-dream", 50, 100, cost=Cost(0, 70, 0.0))])

@@ -21,7 +21,7 @@ from typing import Any
 from rich.console import Console
 
 import dreamgym_env
-from dreamgym_env.types import DataError
+from dreamgym_env.types import DataError, DreamGymError
 
 from .table_cells import Cell, fill_cell, read_cell, write_json
 from .table_config import Table1Config, Table2Config, TableConfig
@@ -62,17 +62,29 @@ def table2(config: Table2Config) -> Path:
 
 
 def fill(config: TableConfig, name: str, title: str, facts: list[str], against: Mapping[str, str]) -> Path:
-    """Every chosen cell, the table written after each."""
+    """Every chosen cell, the table written after each.
+
+    Raises:
+        DataError: cells could not be filled, as where no episode succeeded that SFT could learn from; all others are.
+    """
     for row in config.chosen_rows:  # what is missing is told before hours of work, not after
         stages_of(config, row, config.seeds[0])
     keep_settings(config)
     console = Console()
     cells = [(row, seed) for seed in config.seeds for row in config.chosen_rows]  # whole tables, seed by seed
+    failed: list[str] = []
     for number, (row, seed) in enumerate(cells, 1):
         console.rule(f"{title}: {row}, seed {seed} ({number} of {len(cells)})", align="left")
-        fill_cell(config, row, seed)
-        write(config, name, title, facts, against)
+        try:
+            fill_cell(config, row, seed)
+        except DreamGymError as error:
+            failed.append(f"{row}, seed {seed}: {error}")
+            console.print(failed[-1], markup=False)
+        else:
+            write(config, name, title, facts, against)
     console.print(on_screen(title, finished_rows(config)))
+    if failed:
+        raise DataError(f"{len(failed)} of {len(cells)} cells could not be filled: {'; '.join(failed)}")
     return config.folder / f"{name}.md"
 
 
