@@ -28,13 +28,16 @@ def share_out(network: nn.Module, device: torch.device, processes: int) -> None:
     """Splits every weight among the processes, in place: each layer of a `transformers` model by itself, so that only
     one has to be whole at a time, and the rest together."""
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+    from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
     mesh = init_device_mesh(device.type, (processes,))
     names = {name for module in network.modules() for name in getattr(module, "_no_split_modules", None) or ()}
     for layer in [module for module in network.modules() if type(module).__name__ in names]:
         fully_shard(layer, mesh=mesh)
     fully_shard(network, mesh=mesh)
+    for module in network.modules() if device.type == "cpu" else ():
+        if isinstance(module, FSDPModule):
+            module.set_force_sum_reduction_for_comms(True)  # gloo knows no mean
     if hasattr(network, "values"):  # the critic's, asked for without the policy's
         register_fsdp_forward_method(network, "values")
 
