@@ -21,16 +21,16 @@ def writing(target: Path, kept: str, cleared: Path | None = None) -> Iterator[No
     """
     try:
         yield
-    except (OSError, *_errors_of_safetensors()) as error:
+    except failures() as error:
         if cleared is not None:
             shutil.rmtree(cleared, ignore_errors=True)
         raise DataError(f"{target} cannot be written ({error}); {kept}: make room, then go on with `resume`") from error
 
 
-def _errors_of_safetensors() -> tuple[type[Exception], ...]:
-    """What safetensors raises in place of an OSError, where it is installed."""
+def failures() -> tuple[type[Exception], ...]:
+    """What is raised where nothing more can be written: safetensors, where it is installed, has an error of its own."""
     try:
         from safetensors import SafetensorError
     except ImportError:
-        return ()
-    return (SafetensorError,)
+        return (OSError,)
+    return (OSError, SafetensorError)
