@@ -249,8 +249,8 @@ class Trainer:
     def _checkpoint(self, folder: Path, pool: dict[str, Any]) -> None:
         from .checkpoint import save_checkpoint
 
-        state = {"steps": self.steps, "tokens": self.tokens, "seconds": self.seconds}
-        state |= {"recent": self.recent, "pool": pool}
+        counts = {"steps": self.steps, "tokens": self.tokens, "seconds": self.seconds}
+        state: dict[str, Any] = {**counts, "recent": self.recent, "pool": pool}
         save_checkpoint(folder, self.steps, self.model, self.tokenizer, self.optimizer, state, keep_last=1)
 
     def _report(self, elapsed: float, progress: float) -> dict[str, Any]:

@@ -203,7 +203,14 @@ def learner(
     config: TableConfig, algorithm: Algorithm, groups: int, folder: Path, seed: int, **changes: Any
 ) -> RunConfig:
     """The preset with the table's sizes; evaluation comes when all is done, the same for all rows."""
-    shared = {"output": str(folder), "eval_every": 0, "save_every": 1, "keep_last": 1, "resume": True, "seed": seed}
+    shared: dict[str, Any] = {
+        "output": str(folder),
+        "eval_every": 0,
+        "save_every": 1,
+        "keep_last": 1,
+        "resume": True,
+        "seed": seed,
+    }
     if algorithm == "grpo":
         grpo: GRPOConfig = GRPO_PRESETS[config.preset][1]
         return replace(grpo, tasks_per_update=groups, group_size=config.group_size, **shared, **changes)
