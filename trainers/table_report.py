@@ -56,12 +56,13 @@ def pooled(cells: Sequence[Cell]) -> Pooled:
 
 def cells_of(row: Pooled) -> list[str]:
     """The row's text, one entry for each of `HEAD`."""
+    hours = row.cost.cpu_seconds / 3600
     seeds = [f"{told(cell.successes, cell.n)} (seed {cell.seed}, n = {cell.n})" for cell in row.cells]
     return [
         TITLES[row.row],
         f"{row.cost.real_steps:,}",
         f"{row.cost.dream_steps:,}",
-        f"{row.cost.cpu_seconds / 3600:.2f}",
+        f"{hours:.2f}" if hours >= 0.1 else f"{hours:.2g}",
         f"{told(row.successes, row.n)}, n = {row.n}",
         "; ".join(seeds),
     ]
