@@ -131,8 +131,8 @@ def write(config: TableConfig, name: str, title: str, facts: list[str], against:
 def _facts(config: TableConfig) -> list[str]:
     episodes = config.tasks_per_update * config.group_size
     return [
-        f"Updates in the dream: {config.dream_updates}, of {episodes} episodes each, at most {100 * config.lam:.0f}% of the "
-        f"tasks generated, {'a growing' if config.grow_buffer else 'a fixed'} replay buffer.",
+        f"Updates in the dream: {config.dream_updates}, of {episodes} episodes each, at most {100 * config.lam:.0f}% "
+        f"of the tasks generated, {'a growing' if config.grow_buffer else 'a fixed'} replay buffer.",
         f"Success in {config.place.real} on {config.eval_episodes} held-out episodes for each seed, broken ones left "
         "out; brackets are 95% Wilson intervals, which take all episodes as independent.",
         "Costs are the means of a seed, evaluation left out; what rows share (dream phase, real episodes) counts in "
