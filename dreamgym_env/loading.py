@@ -124,6 +124,11 @@ def _embedded_buffer(domain: str) -> Retriever:
     return buffer
 
 
+def forget_grown_buffers() -> None:
+    """The next dream gets the embedded replay buffer as it is bundled, without the dreams that others have added."""
+    _embedded_buffer.cache_clear()
+
+
 def _buffer(uri: str, domain: Domain) -> Retriever:
     if uri == "embedded":
         return _embedded_buffer(domain.name)

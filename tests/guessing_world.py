@@ -145,7 +145,7 @@ class GuessingDream:
 def dream_registered() -> Iterator[str]:
     """The id of a dream of the guessing world, while it is registered."""
 
-    def make(num_envs: int = 1, **settings: Any) -> DreamGymVectorEnv:
+    def make(num_envs: int = 1, experience_model: str = "rules", **settings: Any) -> DreamGymVectorEnv:
         buffer = ReplayBuffer("memory", domain="guessing_world:DOMAIN")
         tasks = [make_task(number) for number in range(6)]
         return DreamGymVectorEnv(num_envs, DOMAIN, GuessingDream(), buffer, tasks, **settings)

@@ -232,9 +232,7 @@ def test_demonstrators(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["nobody", "slips", "oracle-0.3", "slips-1.5", "searcher-2"])
 def test_unknown_demonstrators(name: str) -> None:
-    with pytest.raises(
-        ValueError, match="must be oracle, random, slips-P, fumbles-P, searcher-P or stumbler-P"
-    ):
+    with pytest.raises(ValueError, match="must be oracle, random, slips-P, fumbles-P, searcher-P or stumbler-P"):
         make_env().demonstrator(name, seed=0)
 
 

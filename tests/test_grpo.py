@@ -7,7 +7,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -113,24 +112,8 @@ def script(tmp_path: Path, settings: GRPOConfig, body: str) -> Path:
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(config: Any, tmp_path: Path) -> None:
-    settings = config(updates=25, save_every=1, resume=True)
-    program = [sys.executable, str(script(tmp_path, settings, "grpo.train(config)"))]
-    process = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and len(list_checkpoints(tmp_path / "run" / "checkpoints")) < 2:
-        time.sleep(0.005)
-    process.kill()
-    process.wait()
-    assert not (tmp_path / "run" / "policy").exists()
-    subprocess.run(program, check=True)
-    finished = (tmp_path / "run" / "policy" / "model.safetensors").read_bytes()
-    straight = dataclasses.replace(settings, output=str(tmp_path / "straight"))
-    subprocess.run([sys.executable, str(script(tmp_path, straight, "grpo.train(config)"))], check=True)
-    assert finished == (tmp_path / "straight" / "policy" / "model.safetensors").read_bytes()
-
-
-@pytest.mark.slow
-def test_two_processes_make_the_step_of_one(config: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("shard", [False, True])
+def test_two_processes_make_the_step_of_one(config: Any, tmp_path: Path, shard: bool) -> None:
     body = """
 run = prepare(config)
 tasks = run.curriculum.sample(4)
@@ -146,9 +129,32 @@ print(f"NORM {run.accelerator.num_processes} {norm}\\n", end="")  # one write, o
     one = subprocess.run([sys.executable, program], check=True, capture_output=True, text=True).stdout
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", program]
     two = subprocess.run(launcher, check=True, capture_output=True, text=True).stdout
-    found = [re.findall(r"NORM (\d) ([\d.e-]+)", text) for text in (one, two)]
-    assert [count for text in found for count, _ in text] == ["1", "2", "2"]
-    assert [float(norm) for _, norm in found[1]] == pytest.approx([float(found[0][0][1])] * 2, rel=1e-4)
+    found = [told.split() for text in (one, two) for told in re.findall(r"NORM (.*)", text)]
+    assert [told[0] for told in found] == ["1", "2", "2"]
+    assert [told[3] for told in found] == ["False", str(shard), str(shard)]
+    alone, *both = ([float(figure) for figure in told[1:3]] for told in found)
+    assert both == [pytest.approx(alone, rel=1e-4)] * 2
+
+
+@pytest.mark.slow
+def test_a_run_whose_weights_are_shared_out_goes_on_bit_for_bit(config: Any, tmp_path: Path) -> None:
+    settings = config(updates=3, save_every=1, shard=True, num_envs=8)
+    body = f"""
+from dataclasses import replace
+halves = replace(config, output={str(tmp_path / "halves")!r})
+grpo.train(config)
+grpo.train(replace(halves, updates=2))
+grpo.train(replace(halves, resume=True))
+"""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    subprocess.run([*launcher, str(script(tmp_path, settings, body))], check=True, capture_output=True)
+    left, right = (list_checkpoints(tmp_path / name / "checkpoints")[-1] for name in ("run", "halves"))
+    for file in ("policy/model.safetensors", "optimizer.safetensors"):
+        assert (left / file).read_bytes() == (right / file).read_bytes(), file
+    rows = [read_metrics(tmp_path / name / "metrics.jsonl") for name in ("run", "halves")]
+    assert [row["train/loss"] for row in rows[0]] == [row["train/loss"] for row in rows[1]]
+    assert len(rows[0]) == 3
+    assert prepare(dataclasses.replace(settings, shard=False, resume=True)).update == 3  # one process takes it up
 
 
 def test_a_cut_checkpoint_is_told_and_passed_over_on_demand(config: Any) -> None:

@@ -82,18 +82,22 @@ def test_two_and_two_updates_are_four_bit_for_bit(config: Any, tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_two_processes_make_the_steps_of_one(config: Any, tmp_path: Path) -> None:
-    settings = config(token_budget=256, num_envs=20, kl_coef=0.1, epochs=2, critic="separate", mini_batch=8)
+@pytest.mark.parametrize("changes", [{}, {"shard": True}, {"shard": True, "critic": "head"}])
+def test_two_processes_make_the_steps_of_one(config: Any, tmp_path: Path, changes: dict[str, Any]) -> None:
+    settings = config(token_budget=256, num_envs=20, kl_coef=0.1, epochs=2, mini_batch=8, **changes)
     lines = [f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})", "import guessing_world, torch"]
     body = f"""
 from dreamgym_env.trainers import ppo
 from dreamgym_env.trainers.rollout import Collector, collect
+from dreamgym_env.trainers.sharding import whole_weights
 from dreamgym_env.types import Sampling
 run = ppo.prepare(ppo.PPOConfig(**{vars(settings)!r}))
 run.model.seed(5)
 groups = collect(Collector(run.model, run.pool, Sampling(1.0, max_tokens=12), 256), run.curriculum.sample(4), 5)
 told = ppo.learn_from(run, groups)
-weights = sum(float((w.double() ** 2).sum()) for part in (run.model.model, run.critic) for w in part.parameters())
+run.weights_changed()
+parts = (run.model.model.state_dict(), whole_weights(run.critic).state)
+weights = sum(float((weight.double() ** 2).sum()) for part in parts for weight in part.values())
 figures = [told[k] for k in ("train/grad_norm", "train/critic_grad_norm", "train/value_loss", "value/return")]
 # One write, or two processes mix their words.
 told = " ".join(str(figure) for figure in (*figures, weights))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from dreamgym_env.trainers.supervised import (
     rate,
     show_progress,
 )
+from dreamgym_env.trainers.supply import RandomSupply, StatelessSupply
 
 WORDS = tuple(f" w{number}x" for number in range(12))
 PLAIN = (
@@ -200,7 +202,8 @@ def test_a_tiny_model_learns_to_copy_and_is_saved_whole(tokenizer: Any, tmp_path
     before = sum(exact_answers(trainer.model, tokenizer, held_out)) / 60
     pools = iter(range(1000))
     with show_progress("copying", tmp_path / "logs" / "metrics.jsonl") as on_log:
-        trainer.run(lambda _: copy_chats(tokenizer, 256, next(pools)), max_tokens=60_000, max_seconds=60, on_log=on_log)
+        supply = StatelessSupply(lambda _: copy_chats(tokenizer, 256, next(pools)))
+        trainer.run(supply, max_tokens=60_000, max_seconds=60, on_log=on_log)
     after = sum(exact_answers(trainer.model, tokenizer, held_out)) / 60
     assert before < 0.1
     assert after > 0.9
@@ -221,7 +224,7 @@ def test_training_is_repeatable_and_stops_at_its_budget(tokenizer: Any) -> None:
     weights = []
     for _ in range(2):
         trainer = Trainer(make_model(tokenizer), tokenizer, SupervisedConfig(batch_tokens=256, warmup_steps=1))
-        trainer.run(lambda tokens: copy_chats(tokenizer, 64, tokens), max_tokens=2_000)
+        trainer.run(StatelessSupply(lambda tokens: copy_chats(tokenizer, 64, tokens)), max_tokens=2_000)
         assert 2_000 <= trainer.tokens < 2_000 + 256
         weights.append(torch.cat([weight.detach().flatten() for weight in trainer.model.parameters()]))
     assert torch.equal(*weights)
@@ -254,13 +257,47 @@ def test_a_stopped_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
         )
 
     stopped = trainer()
-    stopped.run(lambda _: rows, max_tokens=300, checkpoints=tmp_path)
+    stopped.run(StatelessSupply(lambda _: rows), max_tokens=300, checkpoints=tmp_path)
     resumed = trainer()
     assert resumed.resume(tmp_path)
     assert (resumed.steps, resumed.tokens) == (6, 288)  # 5 and 3 rows of 12 tokens a pass
     assert resumed.seconds > 0
     before = [p.clone() for p in resumed.model.parameters()]
-    resumed.run(lambda _: rows, max_tokens=500)
+    resumed.run(StatelessSupply(lambda _: rows), max_tokens=500)
     assert resumed.tokens >= 500
     assert any(not torch.equal(a, b) for a, b in zip(before, resumed.model.parameters(), strict=True))
     assert not trainer().resume(tmp_path / "nothing")
+
+
+def test_a_run_that_stops_within_a_pool_is_the_whole_run_bit_for_bit(tokenizer: Any, tmp_path: Path) -> None:
+    import torch
+
+    config = SupervisedConfig(batch_tokens=128, warmup_steps=3, save_every=5, log_every=4)
+
+    def trained(folder: Path, stop_at: int | None = None) -> tuple[torch.Tensor, list[dict[str, Any]], int]:
+        """Weights, reports, and the step that it went on from; interrupted after `stop_at` steps."""
+        rng = random.Random(7)
+        supply = RandomSupply(lambda _: copy_chats(tokenizer, 24, rng.randrange(10**6)), rng)
+        torch.manual_seed(0)
+        trainer = Trainer(make_model(tokenizer), tokenizer, config)
+        trainer.resume(folder)
+        started, step, lines = trainer.steps, trainer._step, list[dict[str, Any]]()
+
+        def until(rows: Any, progress: float) -> float:
+            if trainer.steps == stop_at:
+                raise KeyboardInterrupt
+            return step(rows, progress)
+
+        trainer._step = until  # type: ignore[method-assign]
+        with pytest.raises(KeyboardInterrupt) if stop_at else nullcontext():
+            trainer.run(supply, 3_000, on_log=lines.append, checkpoints=folder)
+        weights = torch.cat([weight.detach().flatten() for weight in trainer.model.parameters()])
+        return weights, [{**line, "tokens_per_second": 0} for line in lines], started
+
+    whole, told, _ = trained(tmp_path / "whole")
+    trained(tmp_path / "halves", stop_at=12)
+    resumed, rest, started = trained(tmp_path / "halves")
+    assert started == 10
+    assert torch.equal(whole, resumed)
+    assert rest == [line for line in told if line["step"] > 10]
+    assert len(rest) > 2

@@ -15,6 +15,7 @@ from pathlib import Path
 from .microworlds import FAMILIES, Names, draw_chat
 from .scratch import END, SmallConfig, build_model, build_tokenizer, fit_vocabulary
 from .supervised import Example, SupervisedConfig, Trainer, encode_chat, exact_answers, show_progress
+from .supply import RandomSupply
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class BaseConfig:
     """Stops earlier, with the learning rate decayed by then."""
     held_out: int = 60
     """Worlds of each family to measure on."""
+    resume: bool = False
+    """Goes on from the newest checkpoint in `out`/checkpoints, if there is one."""
     seed: int = 0
     threads: int | None = None
     """CPU threads; None leaves torch's choice."""
@@ -54,13 +57,15 @@ def main(config: BaseConfig) -> dict[str, float]:
     trainer = Trainer(build_model(config.model, tokenizer), tokenizer, config.training)
     max_tokens = int(config.million_tokens * 1e6)
 
-    def supply(tokens: int) -> list[Example]:
+    def pool(tokens: int) -> list[Example]:
         level = min(1.0, 2.0 * tokens / max_tokens)
         return [encode_chat(tokenizer, draw_chat(rng, names, level)) for _ in range(200)]
 
-    with show_progress("micro-worlds", config.out / "metrics.jsonl") as on_log:
+    if config.resume:
+        trainer.resume(config.out / "checkpoints")
+    with show_progress("micro-worlds", config.out / "metrics.jsonl", trainer.steps) as on_log:
         seconds = config.max_minutes and config.max_minutes * 60
-        trainer.run(supply, max_tokens, seconds, on_log, config.out / "checkpoints")
+        trainer.run(RandomSupply(pool, rng), max_tokens, seconds, on_log, config.out / "checkpoints")
     measures = measure(trainer, names, config)
     card = {"kind": "base", "config": json.loads(json.dumps(asdict(config), default=str)), "measures": measures}
     trainer.save(config.out, card)

@@ -20,6 +20,8 @@ from typing import Any
 
 from dreamgym_env.types import DataError
 
+from .disk import writing
+
 _PREFIX, _PARTIAL = "update_", ".partial-"
 
 
@@ -41,21 +43,25 @@ def save_checkpoint(
 
     Raises:
         ValueError: `keep_last` < 1.
+        DataError: it could not be written, as where the disk is full; the checkpoints before it stay.
     """
     if keep_last < 1:
         raise ValueError(f"`keep_last` must be >= 1, got {keep_last}")
     final = folder / f"{_PREFIX}{update:06d}"
     partial = folder / f"{_PARTIAL}{final.name}"
     shutil.rmtree(partial, ignore_errors=True)
-    save_policy(partial / "policy", model, tokenizer)
-    settings = _save_optimizer(partial / "optimizer.safetensors", optimizer)
-    text = json.dumps({"update": update, "optimizer": settings, **state}, indent=1)
-    for name, content in {"state.json": text, **(files or {})}.items():
-        (partial / name).write_text(content, encoding="utf-8")
-    for name, module in (modules or {}).items():
-        save_module(partial / name, module)
-    (partial / "manifest.json").write_text(json.dumps(_manifest(partial), indent=1), encoding="utf-8")
-    _flush(partial)
+    older = [path.name for path in list_checkpoints(folder)]
+    kept = f"checkpoint {older[-1]} is whole" if older else "there is no checkpoint before it"
+    with writing(final, kept, cleared=partial):
+        save_policy(partial / "policy", model, tokenizer)
+        settings = _save_optimizer(partial / "optimizer.safetensors", optimizer)
+        text = json.dumps({"update": update, "optimizer": settings, **state}, indent=1)
+        for name, content in {"state.json": text, **(files or {})}.items():
+            (partial / name).write_text(content, encoding="utf-8")
+        for name, module in (modules or {}).items():
+            save_module(partial / name, module)
+        (partial / "manifest.json").write_text(json.dumps(_manifest(partial), indent=1), encoding="utf-8")
+        _flush(partial)
     if final.exists():  # a resumed run that passes here again
         shutil.rmtree(final)
     os.replace(partial, final)
@@ -68,6 +74,21 @@ def save_policy(folder: Path, model: Any, tokenizer: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def save_final_policy(folder: Path, model: Any, tokenizer: Any) -> None:
+    """`save_policy`, whole or not at all: a folder that is there is a finished policy.
+
+    Raises:
+        DataError: it could not be written; the policy that was there before stays.
+    """
+    partial = folder.with_name(f"{_PARTIAL}{folder.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    with writing(folder, "the checkpoints are whole", cleared=partial):
+        save_policy(partial, model, tokenizer)
+        _flush(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)
 
 
 def save_module(file: Path, module: Any) -> None:
@@ -92,6 +113,28 @@ def load_module(file: Path, module: Any) -> None:
         raise DataError(f"{file} cannot be read: {error}") from error
     except RuntimeError as error:
         raise DataError(f"{file} belongs to another network: {error}") from error
+
+
+def load_weights(folder: Path, model: Any) -> None:
+    """Puts the weights of a policy's folder into the model that it was saved from; of one with adapters these alone.
+
+    Raises:
+        DataError: the weights cannot be read, or belong to another network.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file, load_model
+
+    try:
+        if hasattr(model, "peft_config"):
+            from peft import set_peft_model_state_dict
+
+            set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
+        else:
+            load_model(model, folder / "model.safetensors", strict=False)  # tied weights are stored once
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"the weights in {folder} cannot be read: {error}") from error
+    except RuntimeError as error:
+        raise DataError(f"the weights in {folder} belong to another network: {error}") from error
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -50,6 +50,8 @@ COMMANDS = {
     "grpo": Command("train a policy with GRPO, in a dream or for real", "grpo", "", "train"),
     "ppo": Command("train a policy with PPO, in a dream or for real", "ppo", "", "train"),
     "sim-to-real": Command("train in the dream, then for real under a budget", "sim_to_real", "SimToRealConfig"),
+    "table1": Command("fill the paper's Table 1 on a small scale", "table", "Table1Config", "table1"),
+    "table2": Command("fill the paper's Table 2, the ablations", "table", "Table2Config", "table2"),
     "sb3": Command("train an agent of numbers with MaskablePPO of Stable-Baselines3", "sb3", "SB3Config"),
     "cleanrl-ppo": Command("PPO for an agent of numbers, in one file", "cleanrl_ppo", "CleanRLConfig", prints=True),
     "trl-grpo": Command("train a policy with TRL's GRPOTrainer", "trl_grpo", "TRLGRPOConfig", prints=True),

@@ -2,16 +2,18 @@
 
 Run: `python -m dreamgym_env.trainers.collect --out runs/train.jsonl --episodes 2000 --policies oracle:0.3 random:0.7`.
 The environment offers its demonstrators by name (`env.unwrapped.demonstrator(name, seed)`); any object with
-`act(env) -> str` serves.
+`act(env) -> str` serves. What an episode draws depends on the seed and its number alone, so that a stopped collection
+that goes on (`--resume`) writes what it would have written.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, get_args
@@ -19,9 +21,10 @@ from typing import Any, Protocol, get_args
 import gymnasium as gym
 
 import dreamgym_env
-from dreamgym_env.trajectories import write_trajectories
-from dreamgym_env.types import Split, Trajectory, Transition
+from dreamgym_env.trajectories import append_trajectory, read_trajectories, write_trajectories
+from dreamgym_env.types import DataError, Split, Trajectory, Transition
 
+from .disk import writing
 from .pools import read_settings
 
 
@@ -42,7 +45,7 @@ class CollectConfig:
     out: Path = Path("runs/trajectories.jsonl")
     """File to write; `.gz` compresses it."""
     episodes: int = 1000
-    """Episodes in all, >= 1."""
+    """Most episodes, >= 1."""
     policies: tuple[str, ...] = ("oracle:0.3", "slips-0.2:0.3", "careless-0.5:0.3", "random:0.1")
     """`name:share`; shares are scaled to add up to 1."""
     split: Split = "train"
@@ -51,15 +54,26 @@ class CollectConfig:
     """Further keywords of `gym.make`, as name=value (`data_dir=games`)."""
     distinct_tasks: int | None = None
     """Draws from the first so many tasks of the split only (the size of the task set is then known)."""
+    transitions: int | None = None
+    """Most transitions in all, >= 1: collecting ends before an episode that might take more. None for no bound."""
     tasks_out: Path | None = None
     """File for every task of the environment, training and held-out, as the seed tasks of its dream."""
     annotate: bool = True
     """Whether to add the rule-based reasoning trace where the environment has one (`env.unwrapped.annotator()`)."""
+    resume: bool = False
+    """Goes on after the episodes that a stopped run has left beside `out`, if there are any."""
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.episodes < 1:
             raise ValueError(f"`episodes` must be >= 1, got {self.episodes}")
+        if self.transitions is not None and self.transitions < 1:
+            raise ValueError(f"`transitions` must be >= 1 or None, got {self.transitions}")
+
+    @property
+    def partial(self) -> Path:
+        """Where the episodes are until the last one is there."""
+        return self.out.with_name(f".{self.out.name}.partial")
 
 
 def parse_mixture(policies: Sequence[str]) -> dict[str, float]:
@@ -108,41 +122,94 @@ def run_episode(env: Any, policy: Policy, name: str, trajectory_id: str, **reset
             return Trajectory(info["task"], tuple(transitions), info["end_reason"], name, trajectory_id)
 
 
-def episodes(config: CollectConfig) -> Iterator[Trajectory]:
-    """The trajectories, one at a time, each of a policy drawn from the mixture on a task drawn uniformly."""
+def episodes(config: CollectConfig, done: Sequence[Trajectory] = ()) -> Iterator[Trajectory]:
+    """The trajectories after the first ones, which are `done`, one at a time, each of a policy drawn from the mixture
+    on a task drawn uniformly.
+
+    Raises:
+        DataError: `done` are not the first trajectories of this config.
+    """
     env = gym.make(config.env, disable_env_checker=True, **{"split": config.split, **read_settings(config.settings)})
     unwrapped: Any = env.unwrapped
     annotator = unwrapped.annotator() if config.annotate and hasattr(unwrapped, "annotator") else None
     mixture = parse_mixture(config.policies)
-    rng = random.Random(config.seed)
-    policies = {name: unwrapped.demonstrator(name, rng.getrandbits(32)) for name in mixture}
     task_ids = unwrapped.task_ids[: config.distinct_tasks]
+    longest = getattr(unwrapped, "horizon", None) or unwrapped.domain.horizon
+    used = 0
     for number in range(config.episodes):
+        if config.transitions is not None and used + longest > config.transitions:
+            return
+        rng = random.Random(f"{config.seed}-{number}")
         name = rng.choices(list(mixture), list(mixture.values()))[0]
-        options = {"task_id": rng.choice(task_ids)}
-        trajectory = run_episode(
-            env, policies[name], name, f"{name}-{config.seed}-{number}", seed=rng.getrandbits(31), options=options
-        )
+        task_id, name_of_it = rng.choice(task_ids), f"{name}-{config.seed}-{number}"
+        if number < len(done):
+            if (done[number].trajectory_id, done[number].task.task_id) != (name_of_it, task_id):
+                raise DataError(
+                    f"{config.partial} must hold what this collection began with, {name_of_it} on {task_id}, got "
+                    f"{done[number].trajectory_id} on {done[number].task.task_id}; delete it, or leave out `resume`"
+                )
+            used += len(done[number].transitions)
+            continue
+        policy = unwrapped.demonstrator(name, rng.getrandbits(32))
+        options = {"task_id": task_id}
+        trajectory = run_episode(env, policy, name, name_of_it, seed=rng.getrandbits(31), options=options)
+        used += len(trajectory.transitions)
         yield annotator.annotate(trajectory) if annotator else trajectory
 
 
 def main(config: CollectConfig) -> dict[str, Any]:
     """Writes the file and returns counts by policy and end reason."""
-    from rich.progress import track
-
     counts: Counter[str] = Counter()
+
+    def count(trajectory: Trajectory) -> None:
+        counts[f"{trajectory.policy}/{trajectory.end_reason}"] += 1
+        counts["steps"] += len(trajectory.transitions)
+
     config.out.parent.mkdir(parents=True, exist_ok=True)
-
-    def counted() -> Iterator[Trajectory]:
-        for trajectory in track(episodes(config), "collecting", total=config.episodes):
-            counts[f"{trajectory.policy}/{trajectory.end_reason}"] += 1
-            counts["steps"] += len(trajectory.transitions)
-            yield trajectory
-
-    write_trajectories(config.out, counted())
+    if config.resume and config.out.exists() and not config.partial.exists():
+        for trajectory in read_trajectories(config.out):  # nothing is left to do
+            count(trajectory)
+    else:
+        collect(config, count)
     if config.tasks_out:
         counts["tasks"] = write_tasks(config.env, config.tasks_out, read_settings(config.settings))
     return {"out": str(config.out), "version": dreamgym_env.__version__, **dict(sorted(counts.items()))}
+
+
+def collect(config: CollectConfig, on_trajectory: Callable[[Trajectory], None]) -> None:
+    """All episodes, each on the disk as soon as it has ended; `out` appears when the last one is there."""
+    from rich.progress import Progress
+
+    done = left_behind(config.partial) if config.resume else []
+    if not done:
+        config.partial.write_bytes(b"")
+    with Progress() as bar:
+        line = bar.add_task("collecting", total=config.transitions or config.episodes)
+
+        def note(trajectory: Trajectory) -> None:
+            on_trajectory(trajectory)
+            bar.advance(line, len(trajectory.transitions) if config.transitions else 1)
+
+        for trajectory in done:
+            note(trajectory)
+        for trajectory in episodes(config, done):
+            with writing(config.partial, "the episodes before this one are whole"):
+                append_trajectory(config.partial, trajectory)
+            note(trajectory)
+    if config.out.suffix == ".gz":
+        write_trajectories(config.out, read_trajectories(config.partial))
+        config.partial.unlink()
+    else:
+        os.replace(config.partial, config.out)
+
+
+def left_behind(partial: Path) -> list[Trajectory]:
+    """The whole episodes of a stopped run; a line that it was writing is taken off."""
+    if not partial.exists():
+        return []
+    with partial.open("rb+") as file:
+        file.truncate(file.read().rfind(b"\n") + 1)
+    return list(read_trajectories(partial))
 
 
 def write_tasks(env_id: str, path: Path, settings: Mapping[str, Any]) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 
@@ -140,7 +140,18 @@ def wilson_interval(k: int, n: int, z: float = 1.959964) -> tuple[float, float]:
     return (0.0 if k == 0 else centre - half), (1.0 if k == n else centre + half)
 
 
-def difference_interval(before: Evaluation, after: Evaluation) -> tuple[float, float, float]:
+class Rated(Protocol):
+    """A success rate with its interval."""
+
+    @property
+    def success_rate(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+
+
+def difference_interval(before: Rated, after: Rated) -> tuple[float, float, float]:
     """Change of the success rate and its 95% interval, each in [-1, 1] (Newcombe's hybrid score, from Wilson's bounds).
 
     It takes the two as independent, which is cautious where they played the same tasks.

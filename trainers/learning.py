@@ -16,6 +16,7 @@ from .batches import Batch, pack_by_length, padding_share
 from .losses import clipped_policy_loss, k3_kl, token_entropy, token_logprobs
 from .run import SHUFFLE, Metrics, Run
 from .run_config import RunConfig
+from .sharding import whole
 
 T = TypeVar("T")
 LossOf = Callable[[Sequence[int]], tuple[Tensor, Metrics]]
@@ -66,7 +67,8 @@ def _step(run: Run[RunConfig], idle: Collection[int]) -> Metrics:
     for index in idle:
         for weight in groups[index]["params"]:
             weight.grad = None  # AdamW passes over it, its decay and moments too
-    norms = [float(run.accelerator.clip_grad_norm_(group["params"], run.config.max_grad_norm)) for group in groups]
+    bound = run.config.max_grad_norm
+    norms = [float(whole(run.accelerator.clip_grad_norm_(group["params"], bound))) for group in groups]
     finite = bool(np.isfinite(norms).all())
     if finite:
         run.optimizer.step()
@@ -137,7 +139,10 @@ def in_passes(
     packs = pack_by_length([len(one.token_ids) for one in sequences], run.config.token_budget)
     rank, count = run.accelerator.process_index, run.accelerator.num_processes
     with torch.no_grad():
-        mine = [(pack, compute([sequences[index] for index in pack])) for pack in packs[rank::count]]
+        # As many passes in each process: where weights are shared out, all of them take part in every pass.
+        padded = [*packs, *packs[:1] * (-len(packs) % count)]
+        made = [(pack, compute([sequences[index] for index in pack])) for pack in padded[rank::count]]
+    mine = made[: len(packs[rank::count])]
     found = {index: result for pack, results in gather(run, mine) for index, result in zip(pack, results, strict=True)}
     return [found[index] for index in range(len(sequences))]
 

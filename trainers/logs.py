@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from .disk import writing
+
 
 class MetricsLog:
     """Appends figures to `folder/metrics.jsonl` and, where it is installed, to TensorBoard event files.
@@ -37,7 +39,7 @@ class MetricsLog:
         if not self.enabled:
             return
         row = {"update": update, **{k: v if math.isfinite(v) else None for k, v in values.items()}}
-        with self.path.open("a", encoding="utf-8") as file:
+        with writing(self.path, "the checkpoints are whole"), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         if self._board is not None:
             for key, value in values.items():

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from .agent import Rollout
-from .checkpoint import save_module, save_policy
+from .checkpoint import save_final_policy, save_module
 from .logs import MetricsLog
 from .rounds import (
     VaryTasks,
@@ -25,6 +25,7 @@ from .rounds import (
 )
 from .run import CRITIC_FILE, ConfigT, Metrics, Run, grow_buffer, save
 from .run_config import RunConfig
+from .sharding import whole_weights
 from .variations import dreamed_variations
 
 OnLog = Callable[[int, Metrics], None]
@@ -72,14 +73,15 @@ def run_updates(
             last = groups_to_play(run) == 0
             if config.eval_every and (last or run.update % config.eval_every == 0):
                 write(evaluate_all(run))
-            if main_process and (last or run.update % config.save_every == 0):
+            if last or run.update % config.save_every == 0:
                 save(run)
             progress(metrics)
         run.accelerator.wait_for_everyone()
+        critic = None if run.critic is None else whole_weights(run.critic)
         if main_process:
-            save_policy(run.folder / "policy", run.model.model, run.model.tokenizer)
-            if run.critic is not None:
-                save_module(run.folder / CRITIC_FILE, run.critic)
+            if critic is not None:
+                save_module(run.folder / CRITIC_FILE, critic)
+            save_final_policy(run.folder / "policy", run.model.model, run.model.tokenizer)
     run.close()
     return run.folder / "policy"
 
@@ -98,7 +100,7 @@ def train_once(
     metrics = describe(run, [rollout for group in groups for rollout in group])
     collected = time.perf_counter()
     metrics |= learn_from(run, groups) | teach_curriculum(run, groups, vary)
-    run.model.weights_changed()
+    run.weights_changed()
     if run.config.grow_buffer:
         dreamed: Sequence[Sequence[Rollout]] = played_in(run, groups, "dream") if run.real else groups
         metrics["curriculum/buffer_added"] = float(grow_buffer(run, informative(dreamed)))

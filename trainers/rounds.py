@@ -167,7 +167,11 @@ def teach_curriculum(run: Run[RunConfig], groups: Sequence[Sequence[Rollout]], v
     chosen = run.curriculum.select_for_variation(run.config.variations)
     new = vary(chosen, run.draw_seed(VARY)) if chosen else []
     run.curriculum.add_generated(new)
-    return {"curriculum/new_tasks": float(len(new)), "curriculum/tasks": float(len(run.curriculum.tasks))}
+    return {
+        "curriculum/new_tasks": float(len(new)),
+        "curriculum/tasks": float(len(run.curriculum.tasks)),
+        "curriculum/variation_steps": run.carried.get("variation_steps", 0.0),
+    }
 
 
 def describe(run: Run[RunConfig], rollouts: Sequence[Rollout]) -> Metrics:

@@ -21,6 +21,7 @@ from .audit import distrust
 from .checkpoint import find_checkpoint, load_module, load_optimizer, load_state, save_checkpoint
 from .pools import BudgetedPool, EnvPool, VectorDreamPool, open_pool, read_settings
 from .run_config import RunConfig
+from .sharding import SharedOptimizer, copy_weights, share_out, whole_optimizer, whole_weights
 
 Metrics = dict[str, float]
 ConfigT = TypeVar("ConfigT", bound=RunConfig, covariant=True)
@@ -49,10 +50,10 @@ class Run(Generic[ConfigT]):
     config: ConfigT
     accelerator: Any
     model: Any
-    """The `TransformersModel` that samples; shares its weights with `network`."""
+    """The `TransformersModel` that samples; its weights are those of `network`, or where they are shared out a copy."""
     network: Any
-    """What is trained: the policy's network, with the critic where there is one, wrapped where several processes
-    train."""
+    """What is trained: the policy's network, with the critic where there is one, wrapped or shared out where several
+    processes train."""
     critic: Any
     """The critic's module, or None."""
     reference: Any
@@ -89,6 +90,12 @@ class Run(Generic[ConfigT]):
         for pool in (self.pool, *([self.real.pool] if self.real else []), *self.eval_pools.values()):
             pool.close()
 
+    def weights_changed(self) -> None:
+        """Tells the model that samples of the last optimizer step."""
+        if self.config.shard and self.accelerator.num_processes > 1:
+            copy_weights(self.network if self.critic is None else self.network.policy, self.model.model)
+        self.model.weights_changed()
+
     def draw_seed(self, stream: int, number: int = 0) -> int:
         """The seed of one purpose in one update and process; `number` tells several draws apart."""
         entropy = [self.config.seed, self.update, stream, self.accelerator.process_index, *([number] if number else ())]
@@ -103,16 +110,23 @@ def prepare(config: GivenT, with_critic: WithCritic | None = None) -> Run[GivenT
     pools = open_pools(config, accelerator.num_processes)
     start = str(embedded_policy_path(pools[0].domain.name) if config.policy == "embedded" else config.policy)
     found = find_checkpoint(Path(config.output) / "checkpoints", config.fall_back) if config.resume else None
-    model = load_policy(config, str(found / "policy") if found else start, accelerator.device)
+    path, processes = str(found / "policy") if found else start, accelerator.num_processes
+    model = load_policy(config, path, accelerator.device)
     reference = load_policy(config, start, accelerator.device).model if config.kl_coef else None
-    network, critic = model.model, None
+    shared = config.shard and processes > 1
+    policy, critic = load_policy(config, path, accelerator.device).model if shared else model.model, None
+    network = policy
     if with_critic is not None:
-        network = with_critic(model.model, start, accelerator.device)
+        network = with_critic(policy, start, accelerator.device)
         critic = network.critic
-    parts = [model.model] if critic is None else [model.model, critic]
+        if found:
+            load_module(found / CRITIC_FILE, critic)
+    if shared:
+        share_out(network, accelerator.device, processes)
+    parts = [policy] if critic is None else [policy, critic]
     groups = [{"params": list(part.parameters())} for part in parts]
     optimizer = torch.optim.AdamW(groups, config.learning_rate, weight_decay=config.weight_decay)
-    if accelerator.num_processes > 1:
+    if processes > 1 and not shared:
         network = accelerator.prepare_model(network)
     curriculum = Curriculum([t for t in pools[0].tasks if t.split == "train"], config.lam, config.seed)
     real = open_real_side(config, pools[0], accelerator.num_processes) if config.real_env else None
@@ -177,11 +191,9 @@ def load_policy(config: RunConfig, path: str, device: Any) -> Any:
 
 
 def restore(run: Run[RunConfig], checkpoint: Path) -> None:
-    """Puts a checkpoint's state into the run; the policy itself is loaded from it already."""
+    """Puts a checkpoint's state into the run; policy and critic themselves are loaded from it already."""
     state = load_state(checkpoint)
-    if run.critic is not None:
-        load_module(checkpoint / CRITIC_FILE, run.critic)
-    load_optimizer(checkpoint, run.optimizer)
+    load_optimizer(checkpoint, SharedOptimizer(run.optimizer))
     run.curriculum.load_state_dict(state["curriculum"])
     if run.real:
         run.real.curriculum.load_state_dict(state["real_curriculum"])
@@ -194,7 +206,11 @@ def restore(run: Run[RunConfig], checkpoint: Path) -> None:
 
 
 def save(run: Run[RunConfig]) -> None:
-    """A checkpoint from which the run goes on bit for bit."""
+    """A checkpoint from which the run goes on bit for bit; the main process writes it."""
+    optimizer = whole_optimizer(run.optimizer)
+    modules = {} if run.critic is None else {CRITIC_FILE: whole_weights(run.critic)}
+    if not run.accelerator.is_main_process:
+        return
     state = {
         "config": asdict(run.config),
         "curriculum": run.curriculum.state_dict(),
@@ -210,11 +226,11 @@ def save(run: Run[RunConfig]) -> None:
         run.update,
         run.model.model,
         run.model.tokenizer,
-        run.optimizer,
+        optimizer,
         state,
         run.config.keep_last,
         {"dreams.jsonl": "".join(dreams)},
-        {} if run.critic is None else {CRITIC_FILE: run.critic},
+        modules,
     )
 
 

@@ -116,6 +116,9 @@ class RunConfig:
     """Whether forward passes of the update run in bfloat16 autocast; weights stay in float32."""
     gradient_checkpointing: bool = False
     """Trade a third more computing for much less memory."""
+    shard: bool = False
+    """Whether several processes share out among them what is trained, its gradients and its optimizer (FSDP). Each has
+    a whole copy of the policy beside its share, to sample with. False: each holds everything."""
     device: str = "auto"
     """"auto" (a GPU where there is one), "cpu"."""
     tensorboard: bool = True

@@ -22,7 +22,10 @@ from dreamgym_env.types import DataError, Trajectory
 
 from .agent import AgentChat, Rollout, Turn, write_response
 from .checkpoint import save_policy
-from .supervised import Example, SupervisedConfig, Trainer, collate, nll_sum
+from .disk import writing
+from .logs import read_metrics
+from .supervised import Example, SupervisedConfig, Trainer, collate, nll_sum, show_progress
+from .supply import StatelessSupply
 
 
 @dataclass(frozen=True)
@@ -160,17 +163,13 @@ def train(config: SFTConfig, trajectories: Iterable[Trajectory]) -> dict[str, An
     model.to(config.device)
     data = load_demonstrations(config, tokenizer, trajectories)
     trainer = Trainer(model, tokenizer, _supervised(config))
-    lines: list[dict[str, Any]] = []
-
-    def log(line: dict[str, Any]) -> None:
-        lines.append(line)
-        print(json.dumps(line), flush=True)
-
     before = held_out_loss(trainer, data.held_out)
-    checkpoints = Path(config.output) / "checkpoints"
+    folder = Path(config.output)
     if config.resume:
-        trainer.resume(checkpoints)
-    trainer.run(lambda _: data.train, _token_budget(data.train, config), on_log=log, checkpoints=checkpoints)
+        trainer.resume(folder / "checkpoints")
+    supply, budget = StatelessSupply(lambda _: data.train), _token_budget(data.train, config)
+    with show_progress("SFT", folder / "metrics.jsonl", trainer.steps) as on_log:
+        trainer.run(supply, budget, on_log=on_log, checkpoints=folder / "checkpoints")
     report = {
         "config": asdict(config),
         "episodes": len(data.train),
@@ -182,11 +181,11 @@ def train(config: SFTConfig, trajectories: Iterable[Trajectory]) -> dict[str, An
         "tokens": trainer.tokens,
         "held_out_loss_before": before,
         "held_out_loss": held_out_loss(trainer, data.held_out),
-        "log": lines,
+        "log": read_metrics(folder / "metrics.jsonl"),
     }
-    folder = Path(config.output)
-    save_policy(folder, model, tokenizer)
-    (folder / "sft.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    with writing(folder, "the checkpoints are whole"):
+        save_policy(folder, model, tokenizer)
+        (folder / "sft.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return report
 
 

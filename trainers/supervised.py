@@ -19,6 +19,10 @@ import numpy as np
 
 from dreamgym_env.types import Conversation
 
+from .disk import writing
+from .logs import read_metrics
+from .supply import Supply, random_state, set_random_state
+
 if TYPE_CHECKING:
     import torch
 
@@ -135,7 +139,11 @@ def rate(step: int, progress: float, config: SupervisedConfig) -> float:
 
 
 class Trainer:
-    """A model, its optimiser and how far they have come; checkpoints keep all of it without pickle."""
+    """A model, its optimiser and how far they have come; checkpoints keep all of it without pickle.
+
+    A run that was stopped and goes on makes the same steps as one that was not, bit for bit on a CPU, where tokens
+    bound it; time would bound it elsewhere.
+    """
 
     def __init__(self, model: Any, tokenizer: Any, config: SupervisedConfig) -> None:
         import torch
@@ -147,31 +155,33 @@ class Trainer:
         self.steps = 0
         self.tokens = 0
         self.seconds = 0.0
+        self.rng = random.Random(config.seed)
+        self.recent: list[float] = []
+        """Losses since the last report."""
+        self._left: dict[str, Any] | None = None
+        """Where a checkpoint was in its pool of sequences: what the pool was drawn with, and batches used of it."""
 
     def resume(self, folder: Path) -> bool:
-        """Goes on from the newest checkpoint in `folder`, if there is one; the data is drawn anew.
+        """Goes on from the newest checkpoint in `folder`, if there is one.
 
         Raises:
             DataError: the newest checkpoint is damaged.
         """
-        from safetensors.torch import load_model
-
-        from .checkpoint import find_checkpoint, load_optimizer, load_state
+        from .checkpoint import find_checkpoint, load_optimizer, load_state, load_weights
 
         checkpoint = find_checkpoint(folder)
         if checkpoint is None:
             return False
-        load_model(
-            self.model, checkpoint / "policy" / "model.safetensors", strict=False
-        )  # tied weights are stored once
+        load_weights(checkpoint / "policy", self.model)
         load_optimizer(checkpoint, self.optimizer)
         state = load_state(checkpoint)
         self.steps, self.tokens, self.seconds = state["steps"], state["tokens"], state["seconds"]
+        self.recent, self._left = state.get("recent", []), state.get("pool")
         return True
 
     def run(
         self,
-        supply: Callable[[int], Sequence[Example]],
+        supply: Supply,
         max_tokens: int,
         max_seconds: float | None = None,
         on_log: Callable[[dict[str, Any]], None] | None = None,
@@ -179,32 +189,50 @@ class Trainer:
     ) -> None:
         """Trains until `max_tokens` (padding included) or `max_seconds`, those of a resumed run counted in.
 
-        `supply(tokens_so_far)` gives the next pool of sequences, each used once. Checkpoints go to `checkpoints`.
+        Checkpoints go to `checkpoints`.
         """
-        started, rng = time.monotonic() - self.seconds, random.Random(self.config.seed + self.steps)
-        recent: list[float] = []
+        started = time.monotonic() - self.seconds
         self.model.train()
         while True:
-            pool = supply(self.tokens)
-            for indices in batches(pool, self.config.batch_tokens, rng):
+            pool, drawn_with, used = self._next_pool(supply)
+            for number, indices in enumerate(batches(pool, self.config.batch_tokens, self.rng), 1):
+                if number <= used:
+                    continue
                 elapsed = time.monotonic() - started
                 progress = max(self.tokens / max_tokens, elapsed / max_seconds if max_seconds else 0.0)
                 if progress >= 1:
                     self.model.eval()
                     return
-                recent.append(self._step([pool[index] for index in indices], progress))
+                self.recent.append(self._step([pool[index] for index in indices], progress))
                 if on_log and self.steps % self.config.log_every == 0:
-                    on_log(self._report(recent, elapsed, progress))
-                    recent.clear()
+                    on_log(self._report(elapsed, progress))
+                    self.recent.clear()
                 if checkpoints and self.steps % self.config.save_every == 0:
                     self.seconds = time.monotonic() - started
-                    self._checkpoint(checkpoints)
+                    self._checkpoint(checkpoints, {**drawn_with, "used": number})
+
+    def _next_pool(self, supply: Supply) -> tuple[Sequence[Example], dict[str, Any], int]:
+        """The next pool, what it was drawn with, and how many of its batches are used: the one that a checkpoint was
+        in the midst of, where a resumed run begins."""
+        left, self._left = self._left, None
+        if left is not None:
+            supply.restore(left["supply"])
+            set_random_state(self.rng, left["rng"])
+        drawn_with = {
+            "supply": supply.state(),
+            "rng": random_state(self.rng),
+            "tokens": self.tokens if left is None else left["tokens"],
+        }
+        return supply.draw(drawn_with["tokens"]), drawn_with, 0 if left is None else left["used"]
 
     def _step(self, rows: Sequence[Example], progress: float) -> float:
         import torch
 
         ids_BT, weights_BT = collate(rows, self.tokenizer.pad_token_id)
         device = self.model.device
+        torch.manual_seed(
+            self.config.seed + self.steps
+        )  # for models with dropout: a step draws the same after a resume
         for group in self.optimizer.param_groups:
             group["lr"] = rate(self.steps, progress, self.config)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.config.bf16):
@@ -218,17 +246,18 @@ class Trainer:
         self.tokens += ids_BT.numel()
         return float(loss.detach())
 
-    def _checkpoint(self, folder: Path) -> None:
+    def _checkpoint(self, folder: Path, pool: dict[str, Any]) -> None:
         from .checkpoint import save_checkpoint
 
-        state = {"steps": self.steps, "tokens": self.tokens, "seconds": self.seconds}
+        counts = {"steps": self.steps, "tokens": self.tokens, "seconds": self.seconds}
+        state: dict[str, Any] = {**counts, "recent": self.recent, "pool": pool}
         save_checkpoint(folder, self.steps, self.model, self.tokenizer, self.optimizer, state, keep_last=1)
 
-    def _report(self, recent: Sequence[float], elapsed: float, progress: float) -> dict[str, Any]:
+    def _report(self, elapsed: float, progress: float) -> dict[str, Any]:
         return {
             "step": self.steps,
             "tokens": self.tokens,
-            "loss": sum(recent) / len(recent),
+            "loss": sum(self.recent) / len(self.recent),
             "tokens_per_second": round(self.tokens / max(elapsed, 1e-9)),
             "progress": round(progress, 4),
             "learning_rate": self.optimizer.param_groups[0]["lr"],
@@ -236,10 +265,11 @@ class Trainer:
 
     def save(self, folder: Path, card: dict[str, Any] | None = None) -> None:
         """Weights, tokenizer, and `dreamgym.json` with `card`."""
-        self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
-        if card is not None:
-            (folder / "dreamgym.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        with writing(folder, "the checkpoints are whole"):
+            self.model.save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
+            if card is not None:
+                (folder / "dreamgym.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 
 
 def answer_spans(weights: np.ndarray) -> list[tuple[int, int]]:
@@ -275,12 +305,19 @@ def exact_answers(model: Any, tokenizer: Any, examples: Sequence[Example]) -> It
 
 
 @contextmanager
-def show_progress(title: str, log_file: Path | None = None) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A rich progress bar over `progress` in [0, 1]; every report also goes to a JSON-lines file."""
+def show_progress(
+    title: str, log_file: Path | None = None, steps: int = 0
+) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A rich progress bar over `progress` in [0, 1]; every report also goes to a JSON-lines file.
+
+    Of an earlier run's file those lines stay that tell of the first `steps` steps, which a resumed run goes on from.
+    """
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     if log_file:
         log_file.parent.mkdir(parents=True, exist_ok=True)
+        kept = [row for row in (read_metrics(log_file) if log_file.exists() else []) if row["step"] <= steps]
+        log_file.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -294,7 +331,7 @@ def show_progress(title: str, log_file: Path | None = None) -> Iterator[Callable
             detail = f"loss {report['loss']:.4f}, {report['tokens'] / 1e6:.2f}M tokens, {report['tokens_per_second']}/s"
             bar.update(task, completed=report["progress"], detail=detail)
             if log_file:
-                with log_file.open("a", encoding="utf-8") as log:
+                with writing(log_file, "the checkpoints are whole"), log_file.open("a", encoding="utf-8") as log:
                     log.write(json.dumps(report) + "\n")
 
         yield on_log

@@ -32,6 +32,8 @@ def dreamed_variations(run: Run[RunConfig]) -> VaryTasks:
 
         def roll_out(chosen: Sequence[Task], n: int) -> list[list[float]]:
             groups = play(run, run.pool, chosen, n, sampling, seed)
+            steps = sum(len(rollout.turns) for group in groups for rollout in group)
+            run.carried["variation_steps"] = run.carried.get("variation_steps", 0.0) + steps
             whole = [[one for one in group if not one.trajectory.broken] for group in groups]
             return [[rollout.reward for rollout in group] for group in whole]
 

@@ -75,7 +75,9 @@ class WebShopAnnotator:
         action = WEBSHOP.parse_action(transition.state, transition.action)
         argument = action.argument if action else transition.action
         if action is None or not transition.possible:
-            return f"no {argument} here, the page stays"
+            # Angle brackets would speak as the answer's own tags.
+            named = " ".join(argument.replace("<", " ").replace(">", " ").split())
+            return f"no {named} here, the page stays"
         if action.name == "search":
             return "search, results page 1"
         page, shown = page_of(transition.state), read(transition.next_state)
