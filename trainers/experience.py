@@ -82,7 +82,7 @@ def read_training_data(config: ExperienceTrainingConfig) -> list[Trajectory]:
 
 @dataclass(frozen=True)
 class CorpusSupply:
-    """Conversations of the corpora, as many of each, in `permute_share` of which the names of each class are exchanged."""
+    """As many conversations of each corpus, in `permute_share` of which the names of each class are exchanged."""
 
     corpora: Sequence[Corpus]
     tokenizer: Any
