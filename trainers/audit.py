@@ -17,7 +17,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from dreamgym_env.loading import embedded_policy_path
+from dreamgym_env.loading import starting_policy
 from dreamgym_env.types import Sampling, Split, StepContext, Task, Trajectory
 
 from .evaluate import choose_episodes, wilson_interval
@@ -166,7 +166,7 @@ def roll(config: AuditConfig, policy: str, pool: EnvPool, tasks: Sequence[Task])
         return roll_reader(1.0 if policy == "random" else 0.1, pool, tasks, config)
     from dreamgym_env.language_model import TransformersModel
 
-    path = str(embedded_policy_path(pool.domain.name)) if policy == "embedded" else policy
+    path = starting_policy(pool.domain) if policy == "embedded" else policy
     model = TransformersModel.load(path)
     model.seed(config.seed)
     sampling = Sampling(temperature=config.temperature, max_tokens=config.max_tokens)

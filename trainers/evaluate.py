@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from dreamgym_env.loading import embedded_policy_path
+from dreamgym_env.loading import starting_policy
 from dreamgym_env.types import BROKEN, Sampling, Split, Task
 
 from .agent import Rollout, Turn
@@ -208,7 +208,7 @@ def played(config: EvaluateConfig, pool: EnvPool, tasks: Sequence[Task], progres
         return play_texts(pool, tasks, agent, name.partition("@")[0], progress)
     from dreamgym_env.language_model import TransformersModel
 
-    path = str(embedded_policy_path(pool.domain.name)) if config.policy == "embedded" else config.policy
+    path = starting_policy(pool.domain) if config.policy == "embedded" else config.policy
     model = TransformersModel.load(path, device=config.device)
     collector = Collector(model, pool, sampling, config.context_tokens, Path(config.policy).name, config.history)
     return evaluate(collector, config.env_id, tasks, config.seed, progress)[1]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -24,7 +24,7 @@ from dreamgym_env.types import Trajectory
 from .corpus import Corpus, format_words, permuted
 from .experience_config import ExperienceTrainingConfig
 from .scratch import END, build_model, build_tokenizer, fit_vocabulary, graft, name_classes, widened
-from .supervised import Example, Trainer, encode_chat, show_progress
+from .supervised import Example, Trainer, answer_spans, encode_chat, show_progress
 
 
 def load_model(config: ExperienceTrainingConfig, corpus: Corpus) -> tuple[Any, Any, dict[str, int]]:
@@ -61,6 +61,11 @@ def _with_adapters(model: Any, rank: int) -> Any:
     return get_peft_model(
         model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
     )
+
+
+def longest_answer(examples: Sequence[Example]) -> int:
+    """Tokens of the longest answer in the examples."""
+    return max((end - start for one in examples for start, end in answer_spans(one.weights)), default=0)
 
 
 def read_training_data(config: ExperienceTrainingConfig) -> list[Trajectory]:
@@ -109,8 +114,11 @@ def main(config: ExperienceTrainingConfig) -> dict[str, Any]:
         trainer.run(supply, int(config.million_tokens * 1e6), seconds, on_log, checkpoints)
     card = {
         "kind": "experience",
-        # the longest page is about 250 tokens
-        "experience": {"top_k": config.top_k, "max_tokens": 400, "brief_known": config.brief_share > 0},
+        "experience": {
+            "top_k": config.top_k,
+            "max_tokens": max(400, 2 * longest_answer(sample)),  # WebShop's longest page is about 250 tokens
+            "brief_known": config.brief_share > 0,
+        },
         "config": json.loads(json.dumps(asdict(config), default=str)),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "trajectories": len(trajectories),

@@ -192,8 +192,9 @@ def _tasks_of(env: Any) -> Sequence[Task]:
 
 
 def _domain_of(env: Any, tasks: Sequence[Task]) -> Domain:
+    """`env.domain`, an object or what `load_domain` takes, else the domain that its tasks name."""
     domain = getattr(env, "domain", None)
-    return domain if isinstance(domain, Domain) else load_domain(tasks[0].domain)
+    return domain if isinstance(domain, Domain) else load_domain(domain or tasks[0].domain)
 
 
 def _source_of(env: Any) -> Source:
