@@ -44,8 +44,8 @@ class DreamGymEnv(gym.Env[str, str]):
 
     ## Arguments
     `domain`, `experience_model`, `replay_buffer` and settings as in `loading.load_experience_model`; `tasks`, `split`
-    as in `loading.choose_tasks`; `horizon` (default: the domain's); `render_mode` None, "ansi" or "human"; `trust_hooks`
-    as in `domain.load_domain`.
+    as in `loading.choose_tasks`; `horizon` (default: the domain's); `render_mode` None, "ansi" or "human";
+    `trust_hooks` as in `domain.load_domain`.
 
     ## Version history
     v0: first version.

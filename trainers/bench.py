@@ -20,7 +20,7 @@ from typing import Any
 import gymnasium as gym
 
 from dreamgym_env.experience_model import ExperienceModel
-from dreamgym_env.loading import starting_policy, load_experience_model
+from dreamgym_env.loading import load_experience_model, starting_policy
 from dreamgym_env.types import Completion, Conversation, Demonstration, Sampling, StepContext, Task
 
 from .audit import AuditConfig, roll_reader

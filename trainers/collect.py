@@ -2,7 +2,7 @@
 
 Run: `python -m dreamgym_env.trainers.collect --out runs/train.jsonl --episodes 2000 --policies oracle:0.3 random:0.7`.
 The environment offers its demonstrators by name (`env.unwrapped.demonstrator(name, seed)`); any object with
-`act(env) -> str` serves.
+`act(env) -> str` serves. One without demonstrators is played at random. What `info` must hold: `docs/own-world.md`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ import gymnasium as gym
 
 import dreamgym_env
 from dreamgym_env.trajectories import write_trajectories
-from dreamgym_env.types import Split, Trajectory, Transition
+from dreamgym_env.types import Split, Task, Trajectory, Transition
 
-from .pools import read_settings
+from .pools import read_settings, tasks_of
+from .rollout import end_reason_of
+from .unrefereed import RandomActor
 
 
 class Policy(Protocol):
@@ -84,28 +86,57 @@ def parse_mixture(policies: Sequence[str]) -> dict[str, float]:
 
 
 def run_episode(env: Any, policy: Policy, name: str, trajectory_id: str, **reset: Any) -> Trajectory:
-    """One episode of `policy` as a trajectory of real transitions."""
+    """One episode of `policy` as a trajectory of real transitions.
+
+    `info` must hold the `task`; where it has no `possible` every action was, and where it has no `end_reason` the
+    reward tells. A policy with a method `see(state, info)` is shown what came before it acts.
+
+    Raises:
+        ValueError: `info` has no task.
+    """
     state, info = env.reset(**reset)
+    task = info.get("task")
+    if not isinstance(task, Task):
+        raise ValueError(f"`info` must hold the `task`, a dreamgym_env.Task, after reset, got the keys {sorted(info)}")
     transitions: list[Transition] = []
     while True:
+        if hasattr(policy, "see"):
+            policy.see(state, info)
         action = policy.act(env)
         next_state, reward, terminated, truncated, info = env.step(action)
         transitions.append(
             Transition(
-                task=info["task"],
+                task=task,
                 step_index=len(transitions),
                 state=state,
                 action=action,
                 next_state=next_state,
-                reward=float(reward),
+                reward=float(reward) if "end_reason" in info else float(terminated and reward > 0),
                 terminated=terminated,
-                possible=info["possible"],
+                possible=info.get("possible", True),
                 thought=getattr(policy, "thought", ""),
             )
         )
         state = next_state
         if terminated or truncated:
-            return Trajectory(info["task"], tuple(transitions), info["end_reason"], name, trajectory_id)
+            reason = end_reason_of((next_state, float(reward), terminated, truncated, info))
+            return Trajectory(task, tuple(transitions), reason, name, trajectory_id)
+
+
+def demonstrator_of(env: Any, name: str, seed: int) -> Policy:
+    """The environment's own demonstrator, or one at random where it has none.
+
+    Raises:
+        ValueError: it has none, and another than "random" is asked for.
+    """
+    if hasattr(env, "demonstrator"):
+        found: Policy = env.demonstrator(name, seed)
+        return found
+    if name != "random":
+        raise ValueError(
+            f"`policies` must be random:1 where the environment has no `demonstrator(name, seed)`, got {name!r}"
+        )
+    return RandomActor(seed)
 
 
 def episodes(config: CollectConfig) -> Iterator[Trajectory]:
@@ -115,8 +146,8 @@ def episodes(config: CollectConfig) -> Iterator[Trajectory]:
     annotator = unwrapped.annotator() if config.annotate and hasattr(unwrapped, "annotator") else None
     mixture = parse_mixture(config.policies)
     rng = random.Random(config.seed)
-    policies = {name: unwrapped.demonstrator(name, rng.getrandbits(32)) for name in mixture}
-    task_ids = unwrapped.task_ids[: config.distinct_tasks]
+    policies = {name: demonstrator_of(unwrapped, name, rng.getrandbits(32)) for name in mixture}
+    task_ids = [task.task_id for task in tasks_of(unwrapped)][: config.distinct_tasks]
     for number in range(config.episodes):
         name = rng.choices(list(mixture), list(mixture.values()))[0]
         options = {"task_id": rng.choice(task_ids)}

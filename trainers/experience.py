@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import random
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -68,6 +69,21 @@ def longest_answer(examples: Sequence[Example]) -> int:
     return max((end - start for one in examples for start, end in answer_spans(one.weights)), default=0)
 
 
+def check_lengths(examples: Sequence[Example], longest: int) -> int:
+    """How many of the examples are longer than `longest` tokens and so never learned; a warning says it.
+
+    Raises:
+        ValueError: all of them.
+    """
+    long = [len(one) for one in examples if len(one) > longest]
+    if len(long) == len(examples):
+        raise ValueError(f"`longest` must be above {min(long)} tokens, the shortest episode, got {longest}")
+    if long:
+        told = f"{len(long)} of {len(examples)} episodes are longer than `longest` = {longest} tokens and left out"
+        warnings.warn(f"{told}; the longest has {max(long)}", stacklevel=3)
+    return len(long)
+
+
 def read_training_data(config: ExperienceTrainingConfig) -> list[Trajectory]:
     """Trajectories of training tasks that did not break.
 
@@ -95,6 +111,7 @@ def main(config: ExperienceTrainingConfig) -> dict[str, Any]:
     model, tokenizer, ways = load_model(config, corpus)
     rng = random.Random(config.seed + 1)
     sample = [encode_chat(tokenizer, chat) for chat in corpus.draw(min(400, len(trajectories)))]
+    too_long = check_lengths(sample, config.longest)
     fixed = format_words(tokenizer, sample, [one.task.instruction for one in trajectories])
     classes = name_classes(tokenizer, fixed) if config.permute_share else []
 
@@ -124,6 +141,7 @@ def main(config: ExperienceTrainingConfig) -> dict[str, Any]:
         "trajectories": len(trajectories),
         "transitions": sum(len(trajectory.transitions) for trajectory in trajectories),
         "tokens": trainer.tokens,
+        "too_long": too_long / len(sample),
         "mean_example_tokens": float(np.mean([len(example) for example in sample])),
         "graft": ways,
     }

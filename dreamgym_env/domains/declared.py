@@ -1,4 +1,4 @@
-"""A domain made of a YAML file: `DeclaredDomain`, whose every answer follows from patterns and rules that it was given."""
+"""A domain made of a YAML file: `DeclaredDomain`, whose every answer follows from the patterns and rules given."""
 
 from __future__ import annotations
 
@@ -121,9 +121,7 @@ class DeclaredDomain:
         found = self.grammar.read(context.action)
         if self.memory is None or found is None or any(found[0] in patterns for patterns in self.ends.values()):
             return None
-        now = StepContext(
-            context.task, context.history, self.standing(context.state, context.history), context.action
-        )
+        now = StepContext(context.task, context.history, self.standing(context.state, context.history), context.action)
         action = self.grammar.parse(context.action)
         if action is None or not self.is_possible(now, action):
             return None

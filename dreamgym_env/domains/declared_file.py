@@ -1,4 +1,4 @@
-"""Reads a world file (YAML) into a `DeclaredDomain`; every mistake is told with its key, what was expected and what came.
+"""Reads a world file (YAML) into a `DeclaredDomain`; a mistake is told with its key, what was expected and what came.
 
 No code runs from a file: YAML tags are refused, and `hooks` need the caller's consent.
 """
@@ -41,14 +41,15 @@ DEFAULT_HORIZON = 30
 _ANSWER = "Answer with your action inside <action></action>. You may think first inside <think></think>."
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     """YAML without code, and without keys given twice, of which YAML would silently keep the last."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         keys = [str(key.value) for key, _ in node.value]
         if twice := [key for key in keys if keys.count(key) > 1]:
             raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]!r} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        return found
 
 
 def read_world(path: Path, trust_hooks: bool = False) -> DeclaredDomain:
