@@ -63,7 +63,8 @@ def read_world(path: Path, trust_hooks: bool = False) -> DeclaredDomain:
     except FileNotFoundError:
         raise DataError(f"no world file at {path}; `dreamgym new-world --out FOLDER` writes one") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        told = " ".join(str(error).split())
+        raise DataError(f"{path} is no YAML: {told}; texts with {{ }}, [ ], : or # in them need quotes") from error
     try:
         if not isinstance(values, dict):
             raise ValueError(f"must be keys and values, such as `name: kitchen`, got {type(values).__name__}")
