@@ -62,7 +62,7 @@ def test_random_episodes_of_a_strangers_environment(tmp_path: Path) -> None:
     [
         ({"policies": ("oracle:1",)}, "`policies` must be random:1 where the environment has no `demonstrator"),
         ({"env": "MuteGuess-v0", "settings": ('keys=["task"]',)}, "`info` must hold `available_actions` at each step"),
-        ({"env": "MuteGuess-v0", "settings": ('keys=["goal"]',)}, r"`info` must hold the `task`.*got the keys \['goal'\]"),
+        ({"env": "MuteGuess-v0", "settings": ('keys=["goal"]',)}, r"`info` must hold the `task`.*the keys"),
     ],
 )  # fmt: skip
 def test_what_an_environment_lacks_is_said(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
