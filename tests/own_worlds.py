@@ -101,7 +101,12 @@ class LampModel:
 
     def reply(self, conversation: Conversation) -> str:
         action = asked_actions(conversation)[1][-1]
-        shown = "\n".join(message["content"] for message in conversation)
+        first = re.search(
+            r"State:\n(.*?)\n(?:Seen before|Similar steps|Action):", conversation[1]["content"], re.DOTALL
+        )
+        assert first is not None
+        told = [first[1], *(message["content"] for message in conversation if message["role"] == "assistant")]
+        shown = "\n".join(told)  # what this very episode has shown, without demonstrations of others
         room = re.findall(r"You are in the (\w+)", shown)[-1]
         lamps = re.findall(r"You are in the (\w+)\. (?:A lamp)", shown)
         empty = re.findall(r"You are in the (\w+)\. It is empty", shown)

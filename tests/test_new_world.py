@@ -53,7 +53,7 @@ def test_patterns_read_off_actions(
 
 
 def test_every_key_is_in_the_text() -> None:
-    assert [key for key in KEYS if f"\n{key}: " not in _TEXT and f"\n# {key}:" not in _TEXT] == ["placeholders", "ends"]
+    assert [key for key in KEYS if not re.search(rf"(?m)^(# )?{key}:", _TEXT)] == ["placeholders", "ends"]
     assert "{placeholders}" in _TEXT
     assert "{ends}" in _TEXT
 
@@ -61,7 +61,7 @@ def test_every_key_is_in_the_text() -> None:
 def test_the_example_is_written_and_nothing_is_wrong_with_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = tmp_path / "my flat"
+    folder = tmp_path / "my.flat"
     report = main(NewWorldConfig(out=folder))
     assert report is not None
     assert (report["tasks"], report["trajectories"]) == (4, 4)

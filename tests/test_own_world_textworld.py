@@ -103,14 +103,15 @@ def test_a_small_model_of_it_is_trained_measured_dreamed_and_audited(folder: Pat
     words = vocabulary.VocabularyConfig(data, None, folder / "words", world, phrases=200, model=sizes)
     assert vocabulary.main(words)["vocabulary"] > 300
     config = settings.ExperienceTrainingConfig(
-        data, folder / "experience", world, str(folder / "words"), "keep", million_tokens=0.25, permute_share=0.0, top_k=0,
+        data, folder / "experience", world, str(folder / "words"), "keep",
+        million_tokens=0.25, permute_share=0.0, top_k=0,
     )  # fmt: skip
     card = experience.main(config)
     assert card["experience"]["max_tokens"] >= 400
     report = measure.main(
         measure.MeasureConfig((folder / "held_out.jsonl",), str(folder / "experience"), world, 80, as_dreamed=True)
     )
-    assert report["exact_state"].n >= 80 if hasattr(report["exact_state"], "n") else report["exact_state"]["n"] >= 80
+    assert report["exact_state"]["n"] >= 80
     env = gym.make("DreamGym-v0", domain=world, experience_model=str(folder / "experience"), attempts=2)
     _, info = env.reset(seed=0)
     assert info["task"].task_id in {one.task.task_id for one in read_trajectories(folder / "train.jsonl")}

@@ -111,7 +111,7 @@ def test_rules_judge_steps() -> None:
     assert errors("shout[sun]", "Not sun") == errors("sing", "Say a word", True) == ["impossible_accepted"]
 
 
-@pytest.mark.parametrize(("secret", "confirmed"), [("star", True), ("moon", False)])
+@pytest.mark.parametrize(("secret", "confirmed"), [("star", True), ("comet", False)])
 def test_an_audit_without_a_referee(secret: str, confirmed: bool) -> None:
     """The dream's secret is `star`: a real world of the same secret confirms each success, another one none."""
     with dream_registered() as dream:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -236,7 +237,7 @@ def show(report: Report) -> None:
 
 def next_commands(report: Report) -> str:
     """The commands that make a dream of the world."""
-    world, folder = report.path, report.path.parent
+    world, folder = shlex.quote(str(report.path)), shlex.quote(str(report.path.parent))
     held = f"{folder}/trajectories.jsonl" if report.counts["trajectories, held_out"] else "FILE_WITH_HELD_OUT_TASKS"
     return "\n".join(
         (
@@ -244,7 +245,7 @@ def next_commands(report: Report) -> str:
             f"  dreamgym train-experience --domain {world} --data {folder}/trajectories.jsonl --base {folder}/words \\",
             f"      --vocabulary keep --permute-share 0 --out {folder}/experience --max-minutes 10",
             f"  dreamgym measure --domain {world} --model {folder}/experience --data {held}",
-            f'  gym.make("DreamGym-v0", domain="{world}", experience_model="{folder}/experience")',
+            f'  gym.make("DreamGym-v0", domain="{report.path}", experience_model="{report.path.parent}/experience")',
         )
     )
 

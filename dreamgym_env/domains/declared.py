@@ -134,6 +134,11 @@ class DeclaredDomain:
         return said and self.known(context) is None
 
     def contradiction(self, context: StepContext, prediction: Prediction) -> str | None:
+        action = self.parse_action(context.state, context.action)
+        if action is None or not self.is_possible(context, action):
+            told = self.impossible_response(context.state, context.action)
+            changed = prediction.terminated or prediction.next_state != told
+            return f"the action is impossible here, so it must show\n{told}" if changed else None
         if reason := self._false_end(context, prediction):
             return reason
         if not prediction.terminated:

@@ -68,10 +68,11 @@ class Offering:
         for match in self.find.matches(state) if self.find else ():
             found = match.groupdict(default="")
             if self.split is not None:
-                texts = (match["actions"] if "actions" in found else match[1]).split(self.split)
+                listed = (match["actions"] if "actions" in found else match[1]).rstrip(". ")
+                texts = listed.split(self.split)
             else:
                 texts = [_NAMED.sub(lambda one, found=found: found.get(one[1], one[0]), one) for one in self.actions]
-            yield from filter(None, (grammar.offer(text.strip().rstrip(".")) for text in texts))
+            yield from filter(None, (grammar.offer(text) for text in texts))
 
 
 @dataclass(frozen=True)
