@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import pytest
 from dreamed_shop import Scripted
-from own_worlds import CELLAR, HALL, HOUSE, LIT, context, house_file, lamp_folder, make_lamp
+from own_worlds import CELLAR, HALL, HOUSE, LIT, LampModel, context, house_file, lamp_folder, make_lamp
 
 from dreamgym_env.domain import Action, Domain, load_domain
 from dreamgym_env.domains.declared import DeclaredDomain
@@ -18,7 +19,8 @@ from dreamgym_env.domains.declared_grammar import Grammar, Pattern
 from dreamgym_env.domains.declared_rules import lines_about
 from dreamgym_env.prompts import answer
 from dreamgym_env.trainers.pools import open_pool
-from dreamgym_env.types import DataError, Prediction, Task
+from dreamgym_env.trajectories import read_trajectories
+from dreamgym_env.types import DataError, Prediction, Task, Trajectory
 
 
 @pytest.fixture
@@ -332,11 +334,45 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
 
 def test_many_dreams_at_once() -> None:
     settings = {"domain": str(lamp_folder() / "world.yaml"), "top_k": 0}
-    from own_worlds import LampModel
-
     pool = open_pool("DreamGym-v0", 2, experience_model=LampModel(), **settings)
     assert (pool.domain.name, pool.source, pool.horizon) == ("lamp", "dream", 10)
     pool.reset([0, 1], pool.tasks)
     results = pool.step([0, 1], ["switch on lamp", "open window"])
     assert [result[1:3] for result in results] == [(1.0, True), (0.0, False)]
     assert results[1][0] == "Nothing happens."
+
+
+def elsewhere() -> list[Trajectory]:
+    """The example's episodes, of a world that no process knows by its name."""
+    found = []
+    for one in read_trajectories(lamp_folder() / "trajectories.jsonl"):
+        task = replace(one.task, domain="elsewhere")
+        steps = tuple(replace(step, task=task) for step in one.transitions)
+        found.append(replace(one, task=task, transitions=steps))
+    return found
+
+
+def test_a_policy_is_taught_with_the_files_instruction() -> None:
+    pytest.importorskip("torch")
+    from guessing_world import make_tokenizer
+
+    from dreamgym_env.trainers.sft import SFTConfig, load_demonstrations
+
+    config = SFTConfig("model", ("episodes.jsonl",), "out", domain=str(lamp_folder() / "world.yaml"))
+    found = load_demonstrations(config, make_tokenizer(), elsewhere())
+    assert (len(found.train), len(found.held_out)) == (2, 2)
+    with pytest.raises(ValueError, match="the path of a world file"):
+        load_demonstrations(replace(config, domain=None), make_tokenizer(), elsewhere())
+
+
+def test_a_teacher_is_shown_the_files_instruction(tmp_path: Path) -> None:
+    from dreamgym_env.trainers.annotate import AnnotateConfig, annotate_with_teacher
+
+    path = str(lamp_folder() / "world.yaml")
+    teacher = Scripted(lambda *_: "because")
+    config = AnnotateConfig(tmp_path / "in.jsonl", tmp_path / "out.jsonl", domain=path)
+    found = annotate_with_teacher(config, elsewhere(), teacher)
+    assert all(step.reasoning_trace == "because" for one in found if one for step in one.transitions)
+    shown = [conversation[1]["content"] for conversation in teacher.calls[0]]
+    assert len(shown) == 10
+    assert all(f"World: {load_domain(path).experience_instruction}\n" in text for text in shown)
