@@ -17,6 +17,7 @@ from dreamgym_env.domain import Action, Domain, load_domain
 from dreamgym_env.domains.declared import DeclaredDomain
 from dreamgym_env.domains.declared_grammar import Grammar, Pattern
 from dreamgym_env.domains.declared_rules import lines_about
+from dreamgym_env.loading import assets_of, starting_policy
 from dreamgym_env.prompts import answer
 from dreamgym_env.trainers.pools import open_pool
 from dreamgym_env.trajectories import read_trajectories
@@ -330,6 +331,16 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
     assert env.step("go north")[0] == CELLAR
     assert env.step("go south")[0] == HALL
     assert len(model.calls) == 1
+
+
+def test_models_lie_beside_the_file_or_elsewhere(tmp_path: Path) -> None:
+    world = load_domain(house_file(tmp_path, model="runs/experience", policy="hf:org/name"))
+    assert assets_of(world).experience_model == str(tmp_path / "runs" / "experience")
+    assert starting_policy(world) == "org/name"
+    remote = load_domain(house_file(tmp_path.parent, HOUSE, model="openai:m@http://h/v1"))
+    assert assets_of(remote).experience_model == "openai:m@http://h/v1"
+    with pytest.raises(ValueError, match="`policy` must be given: the world file of 'house' has no key `policy`"):
+        starting_policy(remote)
 
 
 def test_many_dreams_at_once() -> None:

@@ -61,6 +61,7 @@ def test_random_episodes_of_a_strangers_environment(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"policies": ("oracle:1",)}, "`policies` must be random:1 where the environment has no `demonstrator"),
+        ({"env": "no_such_module:Guess-v0"}, "names the module 'no_such_module', which cannot be imported"),
         ({"env": "MuteGuess-v0", "settings": ('keys=["task"]',)}, "`info` must hold `available_actions` at each step"),
         ({"env": "MuteGuess-v0", "settings": ('keys=["goal"]',)}, r"`info` must hold the `task`.*the keys"),
     ],

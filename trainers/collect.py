@@ -22,7 +22,7 @@ import dreamgym_env
 from dreamgym_env.trajectories import write_trajectories
 from dreamgym_env.types import Split, Task, Trajectory, Transition
 
-from .pools import read_settings, tasks_of
+from .pools import import_of, read_settings, tasks_of
 from .rollout import end_reason_of
 from .unrefereed import RandomActor
 
@@ -141,6 +141,7 @@ def demonstrator_of(env: Any, name: str, seed: int) -> Policy:
 
 def episodes(config: CollectConfig) -> Iterator[Trajectory]:
     """The trajectories, one at a time, each of a policy drawn from the mixture on a task drawn uniformly."""
+    import_of(config.env)
     env = gym.make(config.env, disable_env_checker=True, **{"split": config.split, **read_settings(config.settings)})
     unwrapped: Any = env.unwrapped
     annotator = unwrapped.annotator() if config.annotate and hasattr(unwrapped, "annotator") else None

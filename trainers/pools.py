@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any, Protocol
 
 import gymnasium as gym
@@ -173,10 +174,27 @@ def read_settings(settings: Sequence[str]) -> dict[str, Any]:
 
 
 def _vector_spec(env_id: str) -> Any:
-    module, _, name = env_id.rpartition(":")
-    if module:
-        __import__(module)
-    return gym.spec(name).vector_entry_point
+    import_of(env_id)
+    return gym.spec(env_id.rpartition(":")[2]).vector_entry_point
+
+
+def import_of(env_id: str) -> None:
+    """Imports the module that an id such as `my_worlds:Kitchen-v0` names.
+
+    Raises:
+        ValueError: there is no such module.
+    """
+    module = env_id.rpartition(":")[0]
+    try:
+        if module:
+            import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # it is there and lacks something itself
+        raise ValueError(
+            f"{env_id!r} names the module {module!r}, which cannot be imported; a command finds it with "
+            "PYTHONPATH=FOLDER, the folder that it lies in"
+        ) from error
 
 
 def tasks_of(env: Any) -> Sequence[Task]:

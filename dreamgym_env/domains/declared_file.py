@@ -201,7 +201,8 @@ def _assets(values: Mapping[str, Any], folder: Path) -> Assets:
         text = text_of(values[key], key) if values.get(key) is not None else None
         remote = text is not None and text.startswith(("hf:", "openai:"))
         models[key] = text if text is None or remote else str(folder / text)
-    return Assets(found["tasks"], found["trajectories"], models["model"], models["policy"])
+    policy = models["policy"] and models["policy"].removeprefix("hf:")  # trainers take a hub's name as it is
+    return Assets(found["tasks"], found["trajectories"], models["model"], policy)
 
 
 def _hooked(value: Any, path: Path, trust_hooks: bool) -> type[DeclaredDomain]:
