@@ -47,6 +47,11 @@ class Search:
         return re.findall(r"\(\?P<(\w+)>", self.text)
 
 
+def filled(text: str, bindings: Bindings) -> str:
+    """The text with what is bound in place of each `{name}`."""
+    return _NAMED.sub(lambda name: bindings.get(name[1], name[0]), text)
+
+
 def unbound(text: str, known: Sequence[str]) -> str | None:
     """Which `{name}` of the text nothing binds, as words, or None."""
     names = [name for name in _NAMED.findall(text) if name not in known]
@@ -71,7 +76,7 @@ class Offering:
                 listed = (match["actions"] if "actions" in found else match[1]).rstrip(". ")
                 texts = listed.split(self.split)
             else:
-                texts = [_NAMED.sub(lambda one, found=found: found.get(one[1], one[0]), one) for one in self.actions]
+                texts = [filled(action, found) for action in self.actions]
             yield from filter(None, (grammar.offer(text) for text in texts))
 
 
