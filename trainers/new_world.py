@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def write_world(folder: Path, name: str, trajectories: Sequence[Trajectory]) -> 
     if there := [file for file in (WORLD, TASKS, TRAJECTORIES) if (folder / file).exists()]:
         raise DataError(f"{folder} holds {', '.join(there)} already; choose another folder, or move them away")
     draft: Draft = draft_of(trajectories) if trajectories else example_draft()
-    episodes = [_named(one, name) for one in trajectories] or example_trajectories(name)
+    episodes = list(renamed(trajectories, name)) or example_trajectories(name)
     tasks: dict[str, Task] = {one.task.task_id: one.task for one in episodes}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / WORLD).write_text(world_text(name, draft), encoding="utf-8")
@@ -98,11 +99,16 @@ def write_world(folder: Path, name: str, trajectories: Sequence[Trajectory]) -> 
     }
 
 
-def _named(trajectory: Trajectory, name: str) -> Trajectory:
-    """The trajectory with the world's name in its task."""
-    task = replace(trajectory.task, domain=name)
-    steps = tuple(replace(step, task=task) for step in trajectory.transitions)
-    return replace(trajectory, task=task, transitions=steps)
+def renamed(trajectories: Sequence[Trajectory], name: str) -> Iterator[Trajectory]:
+    """The trajectories with the world's name in their tasks, each with an id of its own: files may share ids."""
+    taken: Counter[str] = Counter()
+    for one in trajectories:
+        task = replace(one.task, domain=name)
+        steps = tuple(replace(step, task=task) for step in one.transitions)
+        said = one.trajectory_id or one.policy or "episode"
+        taken[said] += 1
+        own = said if taken[said] == 1 else f"{said}.{taken[said]}"
+        yield replace(one, task=task, transitions=steps, trajectory_id=own)
 
 
 if __name__ == "__main__":
