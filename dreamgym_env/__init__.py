@@ -75,6 +75,12 @@ _register(
     domain="alfworld",
 )
 _register(
+    "DreamGym-v0",  # anyone's own world: domain="path/to/world.yaml"
+    "dreamgym_env.env:DreamGymEnv",
+    "dreamgym_env.vector_env:DreamGymVectorEnv",
+    domain="",
+)
+_register(
     "DreamGymFeatures-v0",
     "dreamgym_env.wrappers.features_env:make_single",
     "dreamgym_env.wrappers.features_env:FeaturesVectorEnv",

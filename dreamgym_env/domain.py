@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from dreamgym_env.types import Prediction, StepContext, Task, Transition
@@ -100,18 +103,69 @@ DOMAINS = {
 """Name to `module:attribute` of every bundled domain."""
 
 
-def load_domain(name: str) -> Domain:
-    """The domain called `name`, or the one at `package.module:attribute`.
+TRUST_HOOKS = "DREAMGYM_TRUST_HOOKS"
+"""Environment variable: set to 1 it lets a world file's Python hooks run, as `trust_hooks=True` does."""
+
+_LOADED: dict[str, Domain] = {}
+"""World files' domains that this process has loaded, by the name that their tasks carry."""
+
+
+@dataclass(frozen=True)
+class Assets:
+    """What belongs to a domain beside its rules: `None` where there is none."""
+
+    tasks: Path | None
+    """Seed tasks; without them, those of the trajectories."""
+    trajectories: Path | None
+    experience_model: str | None
+    """A checkpoint folder, "hf:org/name" or "openai:MODEL@URL"."""
+    policy: str | None
+    """A checkpoint folder or hub name."""
+
+
+def load_domain(name: str, trust_hooks: bool = False) -> Domain:
+    """The domain called `name`, the one at `package.module:attribute`, or the one of a world file (`world.yaml`).
+
+    Args:
+        name: a file's own name serves too, once the process has loaded the file; its tasks carry it.
+        trust_hooks: whether the Python that a world file names as its `hooks` may run. Without it no code runs.
 
     Raises:
-        ValueError: the name is neither a bundled domain nor an import path.
+        ValueError: the name is neither a bundled domain nor a path nor an import path.
+        DataError: the file is missing, or something in it is wrong.
     """
+    if name.endswith((".yaml", ".yml")):
+        return _load_file(name, trust_hooks or os.environ.get(TRUST_HOOKS) == "1")
+    if name in _LOADED:
+        return _LOADED[name]
     path = DOMAINS.get(name, name)
     module, _, attribute = path.partition(":")
     if not attribute:
-        raise ValueError(f"`domain` must be one of {sorted(DOMAINS)} or 'package.module:ATTRIBUTE', got {name!r}")
+        raise ValueError(
+            f"`domain` must be one of {sorted(DOMAINS)}, the path of a world file (world.yaml) or "
+            f"'package.module:ATTRIBUTE', got {name!r}; the tasks of a world file carry its name, so give its path"
+        )
     domain = getattr(import_module(module), attribute)
+    return _checked(domain, path)
+
+
+def _checked(domain: object, path: str) -> Domain:
     if not isinstance(domain, Domain):
         lacking = [name for name in dir(Domain) if not name.startswith("_") and not hasattr(domain, name)]
         raise ValueError(f"{path} must be a Domain, got {type(domain).__name__} without {', '.join(lacking)}")
     return domain
+
+
+def _load_file(name: str, trust_hooks: bool) -> Domain:
+    path = Path(name).expanduser().resolve()
+    changed = path.stat().st_mtime_ns if path.exists() else 0
+    domain = _read_file(path, changed, trust_hooks)
+    _LOADED[domain.name] = domain
+    return domain
+
+
+@lru_cache(maxsize=32)
+def _read_file(path: Path, changed: int, trust_hooks: bool) -> Domain:
+    from dreamgym_env.domains.declared_file import read_world
+
+    return _checked(read_world(path, trust_hooks), str(path))

@@ -44,7 +44,8 @@ class DreamGymEnv(gym.Env[str, str]):
 
     ## Arguments
     `domain`, `experience_model`, `replay_buffer` and settings as in `loading.load_experience_model`; `tasks`, `split`
-    as in `loading.choose_tasks`; `horizon` (default: the domain's); `render_mode` None, "ansi" or "human".
+    as in `loading.choose_tasks`; `horizon` (default: the domain's); `render_mode` None, "ansi" or "human";
+    `trust_hooks` as in `domain.load_domain`.
 
     ## Version history
     v0: first version.
@@ -61,13 +62,14 @@ class DreamGymEnv(gym.Env[str, str]):
         split: Split | None = "train",
         horizon: int | None = None,
         render_mode: str | None = None,
+        trust_hooks: bool = False,
         **settings: Any,
     ) -> None:
         if render_mode not in (None, "ansi", "human"):
             raise ValueError(f"`render_mode` must be None, 'ansi' or 'human', got {render_mode!r}")
-        self.domain = load_domain(domain) if isinstance(domain, str) else domain
+        self.domain = load_domain(domain, trust_hooks) if isinstance(domain, str) else domain
         self.horizon = check_horizon(horizon, self.domain)
-        self.tasks = choose_tasks(tasks, self.domain.name, split)
+        self.tasks = choose_tasks(tasks, self.domain, split)
         self.experience_model = load_experience_model(self.domain, experience_model, replay_buffer, **settings)
         self.render_mode = render_mode
         self.observation_space = Unicode()

@@ -9,8 +9,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from dreamgym_env.domain import Domain, load_domain
+from dreamgym_env.domain import Assets, Domain, load_domain
 from dreamgym_env.experience_model import ExperienceConfig, ExperienceModel, Retriever
+from dreamgym_env.trajectories import read_trajectories
 from dreamgym_env.types import DataError, LanguageModel, Split, Task
 
 ASSETS = Path(__file__).parent / "assets"
@@ -28,14 +29,42 @@ def embedded_policy_path(domain: str) -> Path:
     return ASSETS / domain / "policy"
 
 
+def starting_policy(domain: Domain) -> str:
+    """The policy that "embedded" means: that of the domain's own file, or the bundled one.
+
+    Raises:
+        ValueError: a world file that names none.
+    """
+    policy = assets_of(domain).policy
+    if policy is None:
+        raise ValueError(f"`policy` must be given: the world file of {domain.name!r} has no key `policy`")
+    return policy
+
+
 def embedded_trajectories_path(domain: str) -> Path:
     """The offline trajectories that the embedded replay buffer is seeded from."""
     return ASSETS / domain / "trajectories.jsonl.gz"
 
 
+def assets_of(domain: Domain | str) -> Assets:
+    """What belongs to a domain: what its own file names (`domain.assets`), or what is bundled under its name."""
+    own = getattr(domain, "assets", None)
+    if isinstance(own, Assets):
+        return own
+    name = domain if isinstance(domain, str) else domain.name
+    return Assets(
+        ASSETS / name / "tasks.jsonl.gz",
+        embedded_trajectories_path(name),
+        str(embedded_model_path(name)),
+        str(embedded_policy_path(name)),
+    )
+
+
 @lru_cache(maxsize=8)
-def load_tasks(path: Path | str) -> tuple[Task, ...]:
+def load_tasks(path: Path | str, domain: str = "") -> tuple[Task, ...]:
     """Tasks from a JSON-lines file (`.gz` by name), one object a line with the fields of `Task`.
+
+    `domain` is that of lines that name none.
 
     Raises:
         DataError: the file is missing or a line is not a task; names file and line.
@@ -48,20 +77,39 @@ def load_tasks(path: Path | str) -> tuple[Task, ...]:
     with opener(path, "rt", encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                tasks.append(Task(**json.loads(line)))
+                if line.strip():
+                    tasks.append(Task(**({"domain": domain} if domain else {}) | json.loads(line)))
             except (ValueError, TypeError) as error:
                 raise DataError(f"{path}, line {number}: not a task ({error})") from error
     return tuple(tasks)
 
 
-def choose_tasks(tasks: Sequence[Task] | Path | str | None, domain: str, split: Split | None) -> tuple[Task, ...]:
-    """The tasks given, or the bundled seed tasks of the domain; of one split where `split` is not None."""
-    source = ASSETS / domain / "tasks.jsonl.gz" if tasks is None else tasks
-    found = load_tasks(source) if isinstance(source, str | Path) else tuple(source)
+def choose_tasks(
+    tasks: Sequence[Task] | Path | str | None, domain: Domain | str, split: Split | None
+) -> tuple[Task, ...]:
+    """The tasks given, or the seed tasks of the domain; of one split where `split` is not None."""
+    name = domain if isinstance(domain, str) else domain.name
+    source = seed_tasks(domain) if tasks is None else tasks
+    found = load_tasks(source, name) if isinstance(source, str | Path) else tuple(source)
     chosen = tuple(task for task in found if split is None or task.split == split)
     if not chosen:
         raise ValueError(f"`tasks` must hold at least one task of split {split!r}, got {len(found)} tasks, none of it")
     return chosen
+
+
+def seed_tasks(domain: Domain | str) -> Sequence[Task] | Path:
+    """The domain's file of seed tasks, or, where it has none, the tasks of its trajectories, each once.
+
+    Raises:
+        ValueError: it has neither.
+    """
+    assets = assets_of(domain)
+    if assets.tasks is not None:
+        return assets.tasks
+    if assets.trajectories is None:
+        name = domain if isinstance(domain, str) else domain.name
+        raise ValueError(f"`tasks` must be given: the world {name!r} has neither tasks.jsonl nor trajectories.jsonl")
+    return tuple({one.task.task_id: one.task for one in read_trajectories(assets.trajectories)}.values())
 
 
 def load_experience_model(
@@ -85,7 +133,7 @@ def load_experience_model(
     world = load_domain(domain) if isinstance(domain, str) else domain
     card: dict[str, Any] = {}
     if isinstance(experience_model, str):
-        path = str(embedded_model_path(world.name)) if experience_model == "embedded" else experience_model
+        path = _own_model(world) if experience_model == "embedded" else experience_model
         card = read_card(Path(path))
         experience_model = _language_model(path)
     unknown = set(settings) - set(ExperienceConfig.__dataclass_fields__)
@@ -97,6 +145,16 @@ def load_experience_model(
         replay_buffer = None
     buffer = _buffer(replay_buffer, world) if isinstance(replay_buffer, str) else replay_buffer
     return ExperienceModel(experience_model, world, buffer, config, card)
+
+
+def _own_model(domain: Domain) -> str:
+    model = assets_of(domain).experience_model
+    if model is None:
+        raise ValueError(
+            f"`experience_model` must be given: the world file of {domain.name!r} has no key `model`; a checkpoint "
+            "folder of `dreamgym train-experience`, 'hf:org/name' or 'openai:MODEL@URL'"
+        )
+    return model
 
 
 def read_card(folder: Path) -> dict[str, Any]:
@@ -117,10 +175,25 @@ def _language_model(spec: str) -> LanguageModel:
 
 @lru_cache(maxsize=2)
 def _embedded_buffer(domain: str) -> Retriever:
+    return _seeded(load_domain(domain))
+
+
+@lru_cache(maxsize=2)
+def _own_buffer(domain: Domain) -> Retriever:
+    return _seeded(domain)
+
+
+def _seeded(domain: Domain) -> Retriever:
     from dreamgym_env.replay_buffer import ReplayBuffer
 
-    buffer = ReplayBuffer("memory", domain=load_domain(domain))
-    buffer.seed_from(embedded_trajectories_path(domain))
+    trajectories = assets_of(domain).trajectories
+    if trajectories is None or not trajectories.exists():
+        raise ValueError(
+            f"`replay_buffer` must be given: the world {domain.name!r} has no trajectories.jsonl to fill one from; "
+            "None goes without (with `top_k=0`)"
+        )
+    buffer = ReplayBuffer("memory", domain=domain)
+    buffer.seed_from(trajectories)
     return buffer
 
 
@@ -131,7 +204,7 @@ def forget_grown_buffers() -> None:
 
 def _buffer(uri: str, domain: Domain) -> Retriever:
     if uri == "embedded":
-        return _embedded_buffer(domain.name)
+        return _own_buffer(domain) if hasattr(domain, "assets") else _embedded_buffer(domain.name)
     from dreamgym_env.replay_buffer import ReplayBuffer
 
     return ReplayBuffer(uri, domain=domain)

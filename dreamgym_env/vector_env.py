@@ -48,6 +48,7 @@ class DreamGymVectorEnv(VectorEnv[tuple[str, ...], tuple[str, ...], np.ndarray])
         split: Split | None = "train",
         horizon: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.DISABLED,
+        trust_hooks: bool = False,
         **settings: Any,
     ) -> None:
         mode = AutoresetMode(autoreset_mode)
@@ -57,9 +58,9 @@ class DreamGymVectorEnv(VectorEnv[tuple[str, ...], tuple[str, ...], np.ndarray])
             raise ValueError(f"`num_envs` must be >= 1, got {num_envs}")
         self.num_envs = num_envs
         self.metadata = {**self.metadata, "autoreset_mode": mode}
-        self.domain = load_domain(domain) if isinstance(domain, str) else domain
+        self.domain = load_domain(domain, trust_hooks) if isinstance(domain, str) else domain
         self.horizon = check_horizon(horizon, self.domain)
-        self.tasks = choose_tasks(tasks, self.domain.name, split)
+        self.tasks = choose_tasks(tasks, self.domain, split)
         self.experience_model = load_experience_model(self.domain, experience_model, replay_buffer, **settings)
         self.single_observation_space = Unicode()
         self.single_action_space = Unicode()

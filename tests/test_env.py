@@ -17,6 +17,7 @@ from alfworld_games import play as play_room
 from dreamed_rooms import RoomModel, room_env, rooms, winning_actions
 from dreamed_shop import LyingModel, Scripted, ShopModel, actions_of, play, tasks_of
 from gymnasium.utils.env_checker import check_env
+from own_worlds import lamp_actions, make_lamp
 from web_browser import make_local, make_miniwob, missing
 
 import dreamgym_env
@@ -111,6 +112,10 @@ WORLDS = [
         "Real-ALFWorld-v0", make_real_room, lambda: rooms()[1], winning_actions, "open sofa 9",
         SCORED | {"task_type": str, "alfworld_version": str},
         no_alfworld,
+    ),
+    World(
+        "DreamGym-v0", make_lamp, lambda: make_lamp().unwrapped.tasks[1],  # type: ignore[attr-defined]
+        lamp_actions, "open window", DREAM_INFO,
     ),
     World(
         "Real-MiniWoB-v0", make_miniwob, opened(make_miniwob, "click-button-sequence-3"),

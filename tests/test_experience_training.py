@@ -298,6 +298,20 @@ def test_wrong_settings(settings: dict[str, Any], message: str) -> None:
         ExperienceTrainingConfig(**settings)
 
 
+def test_what_is_too_long_is_said_and_never_trained_on_forever() -> None:
+    def example(*weights: float) -> Example:
+        return Example(np.zeros(len(weights), np.int32), np.asarray(weights, np.float32))
+
+    examples = [example(0, 1, 1), example(0, 1, 1, 0, 0.3, 1, 1, 0), example(0)]
+    assert experience.longest_answer(examples) == 3
+    assert experience.longest_answer([]) == 0
+    assert experience.check_lengths(examples, 8) == 0
+    with pytest.warns(UserWarning, match="1 of 3 episodes are longer than `longest` = 7 tokens and left out; .* has 8"):
+        assert experience.check_lengths(examples, 7) == 1
+    with pytest.raises(ValueError, match="`longest` must be above 3 tokens, the shortest episode, got 2"):
+        experience.check_lengths(examples[:2], 2)
+
+
 def test_keeping_a_vocabulary_needs_a_checkpoint(data: Path) -> None:
     config = config_of(data, vocabulary="keep", top_k=0)
     with pytest.raises(ValueError, match="`vocabulary='keep'` needs `base`"):

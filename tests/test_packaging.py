@@ -137,6 +137,7 @@ def test_import_loads_nothing_heavy_and_registers() -> None:
     heavy, wings, ids = done.stdout.splitlines()
     assert (heavy, wings) == ("[]", "[]")
     assert "'DreamGym-WebShop-v0'" in ids
+    assert "'DreamGym-v0'" in ids
     assert "'Real-WebShop-v0'" in ids
     assert "'DreamGym-ALFWorld-v0'" in ids
     assert "'Real-ALFWorld-v0'" in ids

@@ -44,6 +44,9 @@ class AnnotateConfig:
     """Real environment whose annotator is used without a teacher."""
     settings: tuple[str, ...] = ()
     """Keywords of `gym.make` for `env`, as name=value: the data that the trajectories were collected on."""
+    domain: str | None = None
+    """Whose instruction a teacher is shown: a bundled domain or a world file; None for the one that the trajectories
+    name."""
     teacher: str | None = None
     """`openai:MODEL@URL`; the key comes from OPENAI_API_KEY."""
     batch: int = 64
@@ -89,7 +92,7 @@ def annotate_with_teacher(
         for index, step in enumerate(transitions)
         if config.overwrite or not step.reasoning_trace
     ]
-    questions = [_question(trajectories[number], index) for number, index in places]
+    questions = [_question(trajectories[number], index, config.domain) for number, index in places]
     sampling = Sampling(temperature=config.temperature, max_tokens=config.max_tokens)
     failed: set[int] = set()
     for (number, index), completion in zip(places, teacher.complete(questions, sampling), strict=True):
@@ -103,11 +106,11 @@ def annotate_with_teacher(
     ]
 
 
-def _question(trajectory: Trajectory, index: int) -> list[Message]:
+def _question(trajectory: Trajectory, index: int, domain: str | None) -> list[Message]:
     transitions = trajectory.transitions
     step = transitions[index]
     context = StepContext(trajectory.task, transitions[:index], step.state, step.action)
-    return teacher_messages(load_domain(trajectory.task.domain), context, step)
+    return teacher_messages(load_domain(domain or trajectory.task.domain), context, step)
 
 
 def clean_trace(text: str) -> str:

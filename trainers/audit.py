@@ -17,13 +17,14 @@ from typing import Any
 
 import gymnasium as gym
 
-from dreamgym_env.loading import embedded_policy_path
+from dreamgym_env.loading import starting_policy
 from dreamgym_env.types import Sampling, Split, StepContext, Task, Trajectory
 
 from .evaluate import choose_episodes, wilson_interval
-from .pools import EnvPool, VectorDreamPool, open_pool, read_settings
-from .rollout import Collector, collect
+from .pools import EnvPool, VectorDreamPool, domain_of, open_pool, read_settings
+from .rollout import Collector, collect, end_reason_of
 from .text_play import ScriptedAgent, play_texts
+from .unrefereed import RandomReader, ReplayReferee
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class AuditConfig:
     """The real environment that it dreams of."""
     episodes: int = 200
     """Dreamed episodes of each policy, >= 1."""
+    num_envs: int = 64
+    """Most environments played at once, dreamed and real; >= 1."""
     split: Split = "train"
     """Which tasks; a dream is audited on the tasks that it is trained on, held-out ones stay untouched."""
     settings: tuple[str, ...] = ()
@@ -59,6 +62,8 @@ class AuditConfig:
     def __post_init__(self) -> None:
         if self.episodes < 1:
             raise ValueError(f"`episodes` must be >= 1, got {self.episodes}")
+        if self.num_envs < 1:
+            raise ValueError(f"`num_envs` must be >= 1, got {self.num_envs}")
 
 
 @dataclass(frozen=True)
@@ -166,7 +171,7 @@ def roll(config: AuditConfig, policy: str, pool: EnvPool, tasks: Sequence[Task])
         return roll_reader(1.0 if policy == "random" else 0.1, pool, tasks, config)
     from dreamgym_env.language_model import TransformersModel
 
-    path = str(embedded_policy_path(pool.domain.name)) if policy == "embedded" else policy
+    path = starting_policy(pool.domain) if policy == "embedded" else policy
     model = TransformersModel.load(path)
     model.seed(config.seed)
     sampling = Sampling(temperature=config.temperature, max_tokens=config.max_tokens)
@@ -175,8 +180,15 @@ def roll(config: AuditConfig, policy: str, pool: EnvPool, tasks: Sequence[Task])
 
 
 def roll_reader(slip: float, pool: EnvPool, tasks: Sequence[Task], config: AuditConfig) -> list[Trajectory]:
-    """The scripted agent of the real environment's `reader(slip, seed)`, in any pool."""
-    script = real_one(config).unwrapped.reader(slip, config.seed)  # type: ignore[attr-defined]
+    """The scripted agent of the real environment's `reader(slip, seed)`, in any pool.
+
+    Raises:
+        ValueError: the environment has none, and another than a random one is asked for.
+    """
+    real: Any = real_one(config).unwrapped
+    if not hasattr(real, "reader") and slip < 1:
+        raise ValueError(f"`policies` must not hold 'reader' where {config.real_env} has no `reader(slip, seed)`")
+    script = real.reader(slip, config.seed) if hasattr(real, "reader") else RandomReader(config.seed)
     return [one.trajectory for one in play_texts(pool, tasks, ScriptedAgent(script), f"reader-{slip}")]
 
 
@@ -188,7 +200,7 @@ def real_one(config: AuditConfig) -> gym.Env[str, str]:
 
 def judge(policy: str, dreamed: Sequence[Trajectory], lived: Sequence[Trajectory], env: Any) -> PolicyAudit:
     """Adds up what the referee and the replays say."""
-    referee = env.unwrapped.referee()
+    referee = referee_of(env, [one.task for one in dreamed])
     errors: Counter[str] = Counter()
     steps = impossible = same = replayed = 0
     confirmed, denied, replay_success = Counter[bool](), Counter[bool](), Counter[bool]()
@@ -223,6 +235,13 @@ def judge(policy: str, dreamed: Sequence[Trajectory], lived: Sequence[Trajectory
     )
 
 
+def referee_of(env: Any, tasks: Sequence[Task]) -> Any:
+    """The environment's own referee, or one that knows the domain's rules and what a replay shows."""
+    if hasattr(env.unwrapped, "referee"):
+        return env.unwrapped.referee()
+    return ReplayReferee(env, domain_of(env.unwrapped, tasks))
+
+
 def _share(counts: Counter[bool]) -> Share:
     return Share(counts[True], counts.total())
 
@@ -230,13 +249,13 @@ def _share(counts: Counter[bool]) -> Share:
 def replay(env: Any, trajectory: Trajectory) -> tuple[int, bool]:
     """The dreamed actions in the real environment: how many steps show the dreamed state, and whether they succeed."""
     env.reset(seed=0, options={"task_id": trajectory.task.task_id})
-    equal, info = 0, {"success": False}
+    equal = 0
     for step in trajectory.transitions:
-        state, _, terminated, truncated, info = env.step(step.action)
+        state, reward, terminated, truncated, info = env.step(step.action)
         equal += state == step.next_state
         if terminated or truncated:
-            break
-    return equal, bool(info["success"])
+            return equal, end_reason_of((state, reward, terminated, truncated, info)) == "success"
+    return equal, False
 
 
 def main(config: AuditConfig) -> dict[str, Any]:
@@ -245,7 +264,7 @@ def main(config: AuditConfig) -> dict[str, Any]:
     if config.raw:
         switches = dict.fromkeys(("use_rules", "use_known", "use_recall", "use_contradictions"), False)
         extra = {**switches, "attempts": 1, **extra}
-    size = min(config.episodes, 64)
+    size = min(config.episodes, config.num_envs)
     dream = open_pool(config.env_id, size, split=config.split, **extra)
     if not isinstance(dream, VectorDreamPool):
         raise ValueError(f"`env_id` must be a dream, got {config.env_id}, which has no experience model")

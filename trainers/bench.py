@@ -20,7 +20,7 @@ from typing import Any
 import gymnasium as gym
 
 from dreamgym_env.experience_model import ExperienceModel
-from dreamgym_env.loading import embedded_policy_path, load_experience_model
+from dreamgym_env.loading import load_experience_model, starting_policy
 from dreamgym_env.types import Completion, Conversation, Demonstration, Sampling, StepContext, Task
 
 from .audit import AuditConfig, roll_reader
@@ -213,7 +213,7 @@ def token_ratio(config: BenchConfig) -> tuple[float, float]:
     from dreamgym_env.language_model import TransformersModel
 
     pool = open_pool(config.real_env, min(config.num_envs, config.episodes), split="train")
-    path = str(embedded_policy_path(pool.domain.name)) if config.policy == "embedded" else config.policy
+    path = starting_policy(pool.domain) if config.policy == "embedded" else config.policy
     model = TransformersModel.load(path)
     model.seed(config.seed)
     pool.seed(config.seed)

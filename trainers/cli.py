@@ -38,6 +38,7 @@ class Command:
 
 COMMANDS = {
     "demo": Command("train the bundled policy in the dream, show that it got better for real", "demo", "DemoConfig"),
+    "new-world": Command("write the files of a world of your own, or check them", "new_world", "NewWorldConfig"),
     "collect": Command("run policies in a real environment, write offline trajectories", "collect", "CollectConfig"),
     "annotate": Command("add reasoning traces, by rule or with a teacher model", "annotate", "AnnotateConfig"),
     "train-base": Command("pretrain a small base model on micro-worlds", "base", "BaseConfig"),

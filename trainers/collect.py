@@ -2,8 +2,9 @@
 
 Run: `python -m dreamgym_env.trainers.collect --out runs/train.jsonl --episodes 2000 --policies oracle:0.3 random:0.7`.
 The environment offers its demonstrators by name (`env.unwrapped.demonstrator(name, seed)`); any object with
-`act(env) -> str` serves. What an episode draws depends on the seed and its number alone, so that a stopped collection
-that goes on (`--resume`) writes what it would have written.
+`act(env) -> str` serves. One without demonstrators is played at random. What `info` must hold: `docs/own-world.md`.
+What an episode draws depends on the seed and its number alone, so that a stopped collection that goes on (`--resume`)
+writes what it would have written.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ import gymnasium as gym
 
 import dreamgym_env
 from dreamgym_env.trajectories import append_trajectory, read_trajectories, write_trajectories
-from dreamgym_env.types import DataError, Split, Trajectory, Transition
+from dreamgym_env.types import DataError, Split, Task, Trajectory, Transition
 
 from .disk import writing
-from .pools import read_settings
+from .pools import import_of, read_settings, tasks_of
+from .rollout import end_reason_of
+from .unrefereed import RandomActor
 
 
 class Policy(Protocol):
@@ -98,28 +101,57 @@ def parse_mixture(policies: Sequence[str]) -> dict[str, float]:
 
 
 def run_episode(env: Any, policy: Policy, name: str, trajectory_id: str, **reset: Any) -> Trajectory:
-    """One episode of `policy` as a trajectory of real transitions."""
+    """One episode of `policy` as a trajectory of real transitions.
+
+    `info` must hold the `task`; where it has no `possible` every action was, and where it has no `end_reason` the
+    reward tells. A policy with a method `see(state, info)` is shown what came before it acts.
+
+    Raises:
+        ValueError: `info` has no task.
+    """
     state, info = env.reset(**reset)
+    task = info.get("task")
+    if not isinstance(task, Task):
+        raise ValueError(f"`info` must hold the `task`, a dreamgym_env.Task, after reset, got the keys {sorted(info)}")
     transitions: list[Transition] = []
     while True:
+        if hasattr(policy, "see"):
+            policy.see(state, info)
         action = policy.act(env)
         next_state, reward, terminated, truncated, info = env.step(action)
         transitions.append(
             Transition(
-                task=info["task"],
+                task=task,
                 step_index=len(transitions),
                 state=state,
                 action=action,
                 next_state=next_state,
-                reward=float(reward),
+                reward=float(reward) if "end_reason" in info else float(terminated and reward > 0),
                 terminated=terminated,
-                possible=info["possible"],
+                possible=info.get("possible", True),
                 thought=getattr(policy, "thought", ""),
             )
         )
         state = next_state
         if terminated or truncated:
-            return Trajectory(info["task"], tuple(transitions), info["end_reason"], name, trajectory_id)
+            reason = end_reason_of((next_state, float(reward), terminated, truncated, info))
+            return Trajectory(task, tuple(transitions), reason, name, trajectory_id)
+
+
+def demonstrator_of(env: Any, name: str, seed: int) -> Policy:
+    """The environment's own demonstrator, or one at random where it has none.
+
+    Raises:
+        ValueError: it has none, and another than "random" is asked for.
+    """
+    if hasattr(env, "demonstrator"):
+        found: Policy = env.demonstrator(name, seed)
+        return found
+    if name != "random":
+        raise ValueError(
+            f"`policies` must be random:1 where the environment has no `demonstrator(name, seed)`, got {name!r}"
+        )
+    return RandomActor(seed)
 
 
 def episodes(config: CollectConfig, done: Sequence[Trajectory] = ()) -> Iterator[Trajectory]:
@@ -129,11 +161,13 @@ def episodes(config: CollectConfig, done: Sequence[Trajectory] = ()) -> Iterator
     Raises:
         DataError: `done` are not the first trajectories of this config.
     """
+    import_of(config.env)
     env = gym.make(config.env, disable_env_checker=True, **{"split": config.split, **read_settings(config.settings)})
     unwrapped: Any = env.unwrapped
     annotator = unwrapped.annotator() if config.annotate and hasattr(unwrapped, "annotator") else None
     mixture = parse_mixture(config.policies)
-    task_ids = unwrapped.task_ids[: config.distinct_tasks]
+    offered = getattr(unwrapped, "task_ids", None) or [task.task_id for task in tasks_of(unwrapped)]
+    task_ids = offered[: config.distinct_tasks]
     longest = getattr(unwrapped, "horizon", None) or unwrapped.domain.horizon
     used = 0
     for number in range(config.episodes):
@@ -150,7 +184,7 @@ def episodes(config: CollectConfig, done: Sequence[Trajectory] = ()) -> Iterator
                 )
             used += len(done[number].transitions)
             continue
-        policy = unwrapped.demonstrator(name, rng.getrandbits(32))
+        policy = demonstrator_of(unwrapped, name, rng.getrandbits(32))
         options = {"task_id": task_id}
         trajectory = run_episode(env, policy, name, name_of_it, seed=rng.getrandbits(31), options=options)
         used += len(trajectory.transitions)

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from rich.console import Console
 
-from dreamgym_env.loading import embedded_policy_path
+from dreamgym_env.loading import starting_policy
 from dreamgym_env.types import BROKEN, Sampling, Split, Task
 
 from .agent import Rollout
@@ -251,7 +251,7 @@ def player(config: EvaluateConfig, pool: EnvPool) -> Player:
         return ask
     from dreamgym_env.language_model import TransformersModel
 
-    path = str(embedded_policy_path(pool.domain.name)) if config.policy == "embedded" else config.policy
+    path = starting_policy(pool.domain) if config.policy == "embedded" else config.policy
     model = TransformersModel.load(path, device=config.device)
 
     def sample(temperature: float, tasks: Sequence[Task], progress: Progress | None) -> list[Rollout]:

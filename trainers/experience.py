@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import random
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -24,7 +25,7 @@ from dreamgym_env.types import Trajectory
 from .corpus import Corpus, corpora_of, format_words, permuted
 from .experience_config import ExperienceTrainingConfig
 from .scratch import END, build_model, build_tokenizer, deepened, fit_vocabulary, graft, name_classes, widened
-from .supervised import Example, Trainer, encode_chat, show_progress
+from .supervised import Example, Trainer, answer_spans, encode_chat, show_progress
 from .supply import random_state, set_random_state
 
 
@@ -63,6 +64,26 @@ def _with_adapters(model: Any, rank: int) -> Any:
     return get_peft_model(
         model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
     )
+
+
+def longest_answer(examples: Sequence[Example]) -> int:
+    """Tokens of the longest answer in the examples."""
+    return max((end - start for one in examples for start, end in answer_spans(one.weights)), default=0)
+
+
+def check_lengths(examples: Sequence[Example], longest: int) -> int:
+    """How many of the examples are longer than `longest` tokens and so never learned; a warning says it.
+
+    Raises:
+        ValueError: all of them.
+    """
+    long = [len(one) for one in examples if len(one) > longest]
+    if len(long) == len(examples):
+        raise ValueError(f"`longest` must be above {min(long)} tokens, the shortest episode, got {longest}")
+    if long:
+        told = f"{len(long)} of {len(examples)} episodes are longer than `longest` = {longest} tokens and left out"
+        warnings.warn(f"{told}; the longest has {max(long)}", stacklevel=3)
+    return len(long)
 
 
 def read_training_data(config: ExperienceTrainingConfig) -> list[Trajectory]:
@@ -131,6 +152,7 @@ def main(config: ExperienceTrainingConfig) -> dict[str, Any]:
     model, tokenizer, ways = load_model(config, corpora)
     drawn = min(400, len(trajectories)) // len(corpora)
     sample = [encode_chat(tokenizer, chat) for corpus in corpora for chat in corpus.draw(drawn)]
+    too_long = check_lengths(sample, config.longest)
     fixed = format_words(tokenizer, sample, [one.task.instruction for one in trajectories])
     classes = name_classes(tokenizer, fixed) if config.permute_share else []
     supply = CorpusSupply(corpora, tokenizer, classes, random.Random(config.seed + 1))
@@ -143,13 +165,17 @@ def main(config: ExperienceTrainingConfig) -> dict[str, Any]:
         trainer.run(supply, int(config.million_tokens * 1e6), seconds, on_log, checkpoints)
     card = {
         "kind": "experience",
-        # the longest page is about 250 tokens
-        "experience": {"top_k": config.top_k, "max_tokens": 400, "brief_known": config.brief_share > 0},
+        "experience": {
+            "top_k": config.top_k,
+            "max_tokens": max(400, 2 * longest_answer(sample)),  # WebShop's longest page is about 250 tokens
+            "brief_known": config.brief_share > 0,
+        },
         "config": json.loads(json.dumps(asdict(config), default=str)),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "trajectories": len(trajectories),
         "transitions": sum(len(trajectory.transitions) for trajectory in trajectories),
         "tokens": trainer.tokens,
+        "too_long": too_long / len(sample),
         "mean_example_tokens": float(np.mean([len(example) for example in sample])),
         "graft": ways,
     }

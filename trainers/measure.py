@@ -150,7 +150,7 @@ def main(config: MeasureConfig) -> dict[str, Any]:
     show(measures)
     report = {"config": json.loads(json.dumps(asdict(config), default=str)), **asdict(measures)}
     if config.variations:
-        report["variations"] = measure_variations(model, choose_tasks(None, domain.name, None), config.variations)
+        report["variations"] = measure_variations(model, choose_tasks(None, domain, None), config.variations)
     if config.output:
         config.output.parent.mkdir(parents=True, exist_ok=True)
         config.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

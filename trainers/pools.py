@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any, Protocol
 
 import gymnasium as gym
@@ -56,8 +57,8 @@ class SingleEnvPool:
     def __init__(self, envs: Sequence[gym.Env[str, str]], domain: Domain | None = None) -> None:
         self.envs, self.size = list(envs), len(envs)
         first = envs[0].unwrapped
-        self.tasks: Sequence[Task] = _tasks_of(first)
-        self.domain = domain or _domain_of(first, self.tasks)
+        self.tasks: Sequence[Task] = tasks_of(first)
+        self.domain = domain or domain_of(first, self.tasks)
         self.horizon: int = getattr(first, "horizon", self.domain.horizon)
         self.source: Source = _source_of(first)
         self._seeds = np.random.default_rng(0)
@@ -87,8 +88,8 @@ class VectorDreamPool:
     def __init__(self, vector_env: Any) -> None:
         self.vector_env = vector_env
         self.size: int = vector_env.num_envs
-        self.tasks: Sequence[Task] = _tasks_of(vector_env)
-        self.domain = _domain_of(vector_env, self.tasks)
+        self.tasks: Sequence[Task] = tasks_of(vector_env)
+        self.domain = domain_of(vector_env, self.tasks)
         self.horizon: int = vector_env.horizon
         self.source: Source = _source_of(vector_env)
         self.experience_model = vector_env.experience_model
@@ -173,13 +174,30 @@ def read_settings(settings: Sequence[str]) -> dict[str, Any]:
 
 
 def _vector_spec(env_id: str) -> Any:
-    module, _, name = env_id.rpartition(":")
-    if module:
-        __import__(module)
-    return gym.spec(name).vector_entry_point
+    import_of(env_id)
+    return gym.spec(env_id.rpartition(":")[2]).vector_entry_point
 
 
-def _tasks_of(env: Any) -> Sequence[Task]:
+def import_of(env_id: str) -> None:
+    """Imports the module that an id such as `my_worlds:Kitchen-v0` names.
+
+    Raises:
+        ValueError: there is no such module.
+    """
+    module = env_id.rpartition(":")[0]
+    try:
+        if module:
+            import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # it is there and lacks something itself
+        raise ValueError(
+            f"{env_id!r} names the module {module!r}, which cannot be imported; a command finds it with "
+            "PYTHONPATH=FOLDER, the folder that it lies in"
+        ) from error
+
+
+def tasks_of(env: Any) -> Sequence[Task]:
     """`env.tasks`, or `env.task_of` of each of `env.task_ids`."""
     if hasattr(env, "task_ids") and hasattr(env, "task_of"):
         return tuple(env.task_of(task_id) for task_id in env.task_ids)
@@ -191,9 +209,10 @@ def _tasks_of(env: Any) -> Sequence[Task]:
     return tuple(tasks)
 
 
-def _domain_of(env: Any, tasks: Sequence[Task]) -> Domain:
+def domain_of(env: Any, tasks: Sequence[Task]) -> Domain:
+    """`env.domain`, an object or what `load_domain` takes, else the domain that its tasks name."""
     domain = getattr(env, "domain", None)
-    return domain if isinstance(domain, Domain) else load_domain(tasks[0].domain)
+    return domain if isinstance(domain, Domain) else load_domain(domain or tasks[0].domain)
 
 
 def _source_of(env: Any) -> Source:

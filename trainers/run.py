@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from dreamgym_env.curriculum import Curriculum
-from dreamgym_env.loading import embedded_policy_path
+from dreamgym_env.loading import starting_policy
 from dreamgym_env.trajectories import read_trajectories, task_from_record, task_record, trajectory_record
 from dreamgym_env.types import Task, Trajectory
 
@@ -108,7 +108,7 @@ def prepare(config: GivenT, with_critic: WithCritic | None = None) -> Run[GivenT
 
     accelerator = Accelerator(cpu=config.device == "cpu")
     pools = open_pools(config, accelerator.num_processes)
-    start = str(embedded_policy_path(pools[0].domain.name) if config.policy == "embedded" else config.policy)
+    start = starting_policy(pools[0].domain) if config.policy == "embedded" else config.policy
     found = find_checkpoint(Path(config.output) / "checkpoints", config.fall_back) if config.resume else None
     path, processes = str(found / "policy") if found else start, accelerator.num_processes
     model = load_policy(config, path, accelerator.device)

@@ -38,6 +38,9 @@ class SFTConfig:
     """Files of trajectories (`.jsonl`, `.jsonl.gz`)."""
     output: str
     """Folder for the policy."""
+    domain: str | None = None
+    """Whose agent instruction is taught: a bundled domain, a world file, `package.module:ATTRIBUTE`; None for the one
+    that the episodes name."""
     success_only: bool = True
     """Whether failed episodes are left out. Broken ones (`model_error`) always are."""
     skip_impossible: bool = True
@@ -125,7 +128,7 @@ def load_demonstrations(config: SFTConfig, tokenizer: Any, trajectories: Iterabl
             continue
         name = trajectory.task.domain
         if name not in chats:
-            chats[name] = AgentChat(tokenizer, load_domain(name).agent_instruction)
+            chats[name] = AgentChat(tokenizer, load_domain(config.domain or name).agent_instruction)
         example = example_of(demonstration_rollout(chats[name], trajectory, config.skip_impossible))
         if len(example) > config.max_tokens:
             counts["too_long"] += 1

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dreamgym_env.loading import embedded_policy_path
+from dreamgym_env.loading import starting_policy
 from dreamgym_env.types import Sampling, Task
 
 from .agent import Rollout
@@ -156,7 +156,7 @@ def main(config: TRLGRPOConfig) -> list[dict[str, float]]:
 
     pool = open_pool(config.env_id, config.num_envs, **read_settings(config.settings))
     pool.seed(config.seed)
-    path = str(embedded_policy_path(pool.domain.name)) if config.policy == "embedded" else config.policy
+    path = starting_policy(pool.domain) if config.policy == "embedded" else config.policy
     model = TransformersModel.load(path, dtype="float32")
     model.seed(config.seed)
     sampling = Sampling(temperature=config.temperature, max_tokens=config.max_tokens)
