@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dreamgym_env.domain import Action
 from dreamgym_env.domains.web_actions import ALL, ENDS, ONE_PAGE, Grammar, can, offered, parse, parse_call
-from dreamgym_env.domains.web_page import WebPage, read
+from dreamgym_env.domains.web_page import page_of, read
 from dreamgym_env.types import Prediction, StepContext, Task, Transition
 
 _COMMON = (
@@ -73,14 +73,6 @@ class WebDomain:
         return (
             None if text and "\n" not in text and len(text) <= 1000 else "must be one line of at most 1000 characters"
         )
-
-
-def page_of(state: str) -> WebPage | None:
-    """`read`, but total: a dream whose contradictions nobody checks may show anything."""
-    try:
-        return read(state)
-    except ValueError:
-        return None
 
 
 WEBARENA = WebDomain(

@@ -8,12 +8,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from dreamgym_env.domains.miniwob_games import GAMES
 from dreamgym_env.domains.web import MINIWOB
 from dreamgym_env.domains.web_actions import Call
 from dreamgym_env.types import Task
 
 from ..arguments import one_of
 from .base import AbstractBrowserTask, Outcome, WebEnv
+from .miniwob_reader import Demonstrator, MiniWoBReader, demonstrator
 
 SplitName = Literal["train", "held_out", "all"]
 SEEDS: dict[SplitName, range] = {"train": range(1000), "held_out": range(1000, 1200), "all": range(1200)}
@@ -51,7 +53,8 @@ class MiniWoBEnv(WebEnv):
     nothing), `error` (why it did not, "" otherwise).
 
     ## Arguments
-    `task`: a name, a list of names, or "all". `split`: "train" (seeds 0 to 999), "held_out" (1000 to 1199) or "all".
+    `task`: a name, a list of names, "all", or "dreamed" (those of `domains.miniwob_games`, whose pages text explains).
+    `split`: "train" (seeds 0 to 999), "held_out" (1000 to 1199) or "all".
     `tasks`: a list of ids instead. `horizon`: steps, default 10. `settle`: seconds to wait after an action before the
     page is read, default 0.05. `render_mode`: None, "ansi" or "human".
 
@@ -75,7 +78,8 @@ class MiniWoBEnv(WebEnv):
     ) -> None:
         super().__init__(horizon, settle, render_mode)
         one_of("split", split, get_args(SplitName))
-        self.names = tuple(_entry_points()) if task == "all" else (task,) if isinstance(task, str) else tuple(task)
+        whole = {"all": tuple(_entry_points()), "dreamed": tuple(GAMES)}
+        self.names = whole.get(task, (task,)) if isinstance(task, str) else tuple(task)
         for name in self.names:
             one_of("task", name, tuple(_entry_points()))
         self._ids_of_split = [f"{name}-{seed}" for name in self.names for seed in SEEDS[split]]
@@ -96,6 +100,14 @@ class MiniWoBEnv(WebEnv):
         """
         _, seed, task_id = self._parts(task_id)
         return Task(task_id, MINIWOB.name, "", "", split="train" if seed in SEEDS["train"] else "held_out")
+
+    def demonstrator(self, name: str, seed: int) -> Demonstrator:
+        """A policy for offline data by name, see `miniwob_reader.demonstrator`; it knows the "dreamed" tasks alone."""
+        return demonstrator(name, seed)
+
+    def reader(self, slip: float, seed: int) -> MiniWoBReader:
+        """A scripted agent that reads states and instruction only, for dreams too."""
+        return MiniWoBReader(slip, seed)
 
     def _opened(self, task_id: str) -> tuple[AbstractBrowserTask, bool]:
         name, seed, _ = self._parts(task_id)
