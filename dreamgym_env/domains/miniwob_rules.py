@@ -8,8 +8,10 @@ from types import MappingProxyType
 
 from dreamgym_env.domains.miniwob_games import GAMES, Aim, Game
 from dreamgym_env.domains.web_actions import Call, parse_call
-from dreamgym_env.domains.web_page import Element, Line, WebPage
-from dreamgym_env.types import Transition
+from dreamgym_env.domains.web_page import Element, Line, WebPage, page_of
+from dreamgym_env.domains.web_sites import End
+from dreamgym_env.domains.web_trail import stays, typed
+from dreamgym_env.types import StepContext, Transition
 
 CLICKS, DOT = frozenset(("click", "dblclick")), "•"
 
@@ -19,27 +21,27 @@ def game_of(page: WebPage) -> Game | None:
     return GAMES.get(page.url.removeprefix("miniwob/").removesuffix(".html"))
 
 
-def aim_of(page: WebPage, instruction: str, typed: Mapping[str, str] = MappingProxyType({})) -> Aim | None:
+def aim_of(page: WebPage, instruction: str, texts: Mapping[str, str] = MappingProxyType({})) -> Aim | None:
     """What is to be done on the page now; None where its text does not tell.
 
     Args:
-        typed: what was typed into the elements of this page, by their numbers: a password's box shows dots alone.
+        texts: what was typed into the elements of this page, by their numbers: a password's box shows dots alone.
     """
     game = game_of(page)
     found = game.instruction.fullmatch(instruction) if game else None
-    return game.aim(unmasked(page, typed), found) if game and found else None
+    return game.aim(unmasked(page, texts), found) if game and found else None
 
 
 def typed_on(history: Sequence[Transition]) -> dict[str, str]:
     """What was typed last into each element, by its number, since another address was opened."""
-    typed: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for step in history:
         call = parse_call(step.action) if step.possible else None
         if address_of(step.state) != address_of(step.next_state):
-            typed.clear()
+            texts.clear()
         elif call is not None and call.name == "fill":
-            typed[call.targets[0]] = call.arguments[1]
-    return typed
+            texts[call.targets[0]] = call.arguments[1]
+    return texts
 
 
 def address_of(state: str) -> str:
@@ -47,11 +49,11 @@ def address_of(state: str) -> str:
     return state.split("\n", 2)[1] if "\n" in state else ""
 
 
-def unmasked(page: WebPage, typed: Mapping[str, str]) -> WebPage:
+def unmasked(page: WebPage, texts: Mapping[str, str]) -> WebPage:
     """The page with what was typed in place of dots."""
 
     def told(line: Line) -> Line:
-        text = typed.get(str(line.number)) if isinstance(line, Element) else None
+        text = texts.get(str(line.number)) if isinstance(line, Element) else None
         if text is None or not isinstance(line, Element) or line.value != DOT * len(text):
             return line
         return replace(line, value=text)
@@ -60,32 +62,70 @@ def unmasked(page: WebPage, typed: Mapping[str, str]) -> WebPage:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Whether an action ends the episode, and with success; `success` is None where the page does not tell. `checks`
-    hold what the task asks for against what is so, one by one."""
+class MiniWoBRules:
+    """MiniWoB's, of the pages of `GAMES`: the page itself ends the episode."""
 
-    ends: bool
-    success: bool | None
-    checks: tuple[tuple[str, bool], ...] = ()
+    def answer(self, context: StepContext, page: WebPage, call: Call) -> WebPage | None:
+        game, end = game_of(page), self.end(context, page, call)
+        if game is None or end.ends is not False or game.touch:
+            return None
+        if stays(page, call):
+            return page
+        if game.form:
+            return typed(page, call) or _marked(page, call)
+        same = (step for step in reversed(context.history) if step.state == context.state and step.possible)
+        before = next((step for step in same if parse_call(step.action) == call), None)
+        return page_of(before.next_state) if before else None
 
-
-def verdict(page: WebPage, instruction: str, call: Call, typed: Mapping[str, str]) -> Verdict | None:
-    """What comes of a possible action; None on pages that nothing is known of."""
-    game, aim = game_of(page), aim_of(page, instruction, typed)
-    if game is None or aim is None:
+    def target(self, context: StepContext, call: Call) -> str | None:
         return None
-    element = page.elements.get(call.targets[0]) if call.targets else None
-    touches = element is not None and (call.name in CLICKS or (game.touch and call.name != "hover"))
-    if element is None or not touches or not game.closes(element):
-        return Verdict(False, False)
+
+    def end(self, context: StepContext, page: WebPage, call: Call) -> End:
+        game, aim = game_of(page), aim_of(page, context.task.instruction, typed_on(context.history))
+        if game is None or aim is None:
+            return End(None)
+        element = page.elements.get(call.targets[0]) if call.targets else None
+        touches = element is not None and (call.name in CLICKS or (game.touch and call.name != "hover"))
+        if element is None or not touches or not game.closes(element):
+            return End(False)
+        return _ended(game, aim, element)
+
+    def filled(self, context: StepContext, page: WebPage) -> WebPage:
+        return unmasked(page, typed_on(context.history))
+
+
+def _ended(game: Game, aim: Aim, element: Element) -> End:
+    """How the episode ends with a click on the element."""
     if not aim.asked or (not aim.click and aim.last):
-        return Verdict(True, None)
-    checks = [(f"{want.asked} {want.shown or 'nothing'}", want.met) for want in aim.wants]
-    met = sum(want.met for want in aim.wants)
-    enough = 2 * met > len(aim.wants) if game.most else met == len(aim.wants)
+        return End(True)
     if not aim.wants:
-        enough = aim.last and str(element.number) in aim.click
-        checks = [(f"{aim.asked} {element.name}", enough)]
-    elif game.most:
-        checks.append((f"{met} of {len(aim.wants)}", enough))
-    return Verdict(True, enough, tuple(checks))
+        success = aim.last and str(element.number) in aim.click
+        return End(True, success, ((f"{aim.asked} {element.name}", success),))
+    met = sum(want.met for want in aim.wants)
+    checks = [(f"{want.asked} {want.shown or 'nothing'}", want.met) for want in aim.wants]
+    success = 2 * met > len(aim.wants) if game.most else met == len(aim.wants)
+    if game.most:
+        checks.append((f"{met} of {len(aim.wants)}", success))
+    return End(True, success, tuple(checks))
+
+
+def _marked(page: WebPage, call: Call) -> WebPage | None:
+    """The page after a click on one of its boxes to mark; of radio buttons one alone is marked."""
+    element = page.elements[call.targets[0]] if call.targets else None
+    if call.name != "click" or element is None or element.role not in ("checkbox", "radio"):
+        return None
+    on = element.role == "radio" or "checked" not in element.flags
+
+    def told(line: Line) -> Line:
+        if not isinstance(line, Element) or line.role != element.role:
+            return line
+        if line.number != element.number:
+            return replace(line, flags=_flags(line, False)) if line.role == "radio" else line
+        return replace(line, flags=_flags(line, on))
+
+    return replace(page, lines=tuple(map(told, page.lines)))
+
+
+def _flags(element: Element, checked: bool) -> tuple[str, ...]:
+    others = tuple(flag for flag in element.flags if flag != "checked")
+    return ("checked", *others) if checked else others

@@ -74,7 +74,7 @@ class Trail:
 
     `links`: where links led; `fresh`: how addresses look when they are opened, as far as nothing may have changed since
     (a form that was sent may change anything; one whose address holds its fields asks only); `behind`, `ahead`: the
-    pages that the browser goes back and forward to, as they were left, None where that is not known.
+    pages that the browser goes back and forward to, None where it is not known how they look then.
     """
 
     page: WebPage
@@ -90,7 +90,7 @@ class Trail:
         page = page_of(initial)
         if page is None:
             return None
-        trail = cls(page, fresh={page.url: page})
+        trail = cls(page, fresh={} if page.above or page.below else {page.url: page})
         for step in history:
             call, shown = parse_call(step.action), page_of(step.next_state)
             if shown is None:
@@ -130,29 +130,30 @@ class Trail:
             return
         if call.name in ("go_back", "go_forward"):
             near, far = (self.behind, self.ahead) if call.name == "go_back" else (self.ahead, self.behind)
-            far.append(before)
+            far.append(self._left(before))
             if near:
                 near.pop()
             return
         element = before.elements.get(call.targets[0]) if call.targets else None
-        if shown != before or (element is not None and element.role == "link"):
-            self._arrive(before, shown, element, call)
+        self._arrive(before, shown, element, call)
 
     def _arrive(self, before: WebPage, shown: WebPage, element: Element | None, call: Call) -> None:
         """A page that was opened by a link, an address or a form."""
         follows = call.name == "goto" or (element is not None and element.role == "link")
         if element is not None and element.role == "link" and call.name == "click":
             self.links[link_key(before, element)] = shown.url
+        left = self._left(before)
         if not follows and "?" not in shown.url:
-            self.fresh, self.behind, self.tabs = {}, [None for _ in self.behind], {}
-            before_left = None
-        else:
-            before_left = before
+            self.fresh, self.behind, self.tabs, left = {}, [None for _ in self.behind], {}, None
         if shown.url != before.url or not follows:
-            self.behind.append(before_left)
+            self.behind.append(left)
             self.ahead = []
         if not (shown.above or shown.below):
             self.fresh[shown.url] = shown
+
+    def _left(self, page: WebPage) -> WebPage | None:
+        """How a page looks when one goes back to it; the browser may forget what was typed there."""
+        return page if self.fresh.get(page.url) == page else None
 
     def _here(self, page: WebPage | None) -> WebPage | None:
         """The page as it looks in the tab in view."""
