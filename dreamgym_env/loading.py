@@ -86,6 +86,11 @@ def load_experience_model(
     card: dict[str, Any] = {}
     if isinstance(experience_model, str):
         path = str(embedded_model_path(world.name)) if experience_model == "embedded" else experience_model
+        if experience_model == "embedded" and not Path(path).is_dir():
+            raise ValueError(
+                f"no experience model is bundled for {world.name}; give `experience_model` a checkpoint folder or "
+                "'openai:MODEL@URL'"
+            )
         card = read_card(Path(path))
         experience_model = _language_model(path)
     unknown = set(settings) - set(ExperienceConfig.__dataclass_fields__)

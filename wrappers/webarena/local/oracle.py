@@ -12,7 +12,7 @@ from dreamgym_env.domains.web_page import Element, Text, WebPage
 from .tasks import Move, plan_of
 
 _NAME = re.compile(r"(oracle|random|slips|careless)(?:-(0?\.\d+|[01]))?$")
-_LONG = 4000
+LONG = 4000
 """Pixels of one scroll; more than a cut page shows."""
 
 
@@ -41,7 +41,7 @@ class Oracle:
             return self._done(real.page, move, element)
         if real.page.below and not self.scrolled:
             self.scrolled = True
-            return f"scroll(0, {_LONG})"
+            return f"scroll(0, {LONG})"
         self.done, self.scrolled = 0, False
         return f"goto({real.page.url.split('/')[0] + '//' + real.page.url.split('/')[2]!r})"
 
