@@ -20,7 +20,11 @@ class Action:
 
 @runtime_checkable
 class Domain(Protocol):
-    """What the core needs to know of a world. All methods are pure functions of their arguments."""
+    """What the core needs to know of a world. All methods are pure functions of their arguments.
+
+    A domain may also have `shorten(before, state)` and `restore(before, told)`, how the experience model reads and
+    writes a state that follows `before` (see `prompts.told`), and `kind`, `compare` and `task_type` for measures.
+    """
 
     @property
     def name(self) -> str:
