@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -24,7 +24,7 @@ from dreamgym_env.types import Trajectory
 from .corpus import Corpus, format_words, permuted
 from .experience_config import ExperienceTrainingConfig
 from .scratch import END, build_model, build_tokenizer, fit_vocabulary, graft, name_classes, widened
-from .supervised import Example, Trainer, encode_chat, show_progress
+from .supervised import Example, Trainer, answer_spans, encode_chat, show_progress
 
 
 def load_model(config: ExperienceTrainingConfig, corpus: Corpus) -> tuple[Any, Any, dict[str, int]]:
@@ -78,6 +78,12 @@ def read_training_data(config: ExperienceTrainingConfig) -> list[Trajectory]:
     return kept
 
 
+def longest_answer(sample: Sequence[Example]) -> int:
+    """Tokens that an answer may take in a dream: a quarter more than the longest of the sample, at least 400."""
+    longest = max((end - start for one in sample for start, end in answer_spans(one.weights)), default=0)
+    return max(400, longest + longest // 4)
+
+
 def main(config: ExperienceTrainingConfig) -> dict[str, Any]:
     """Trains and saves; returns what is written to the card."""
     import torch
@@ -109,8 +115,11 @@ def main(config: ExperienceTrainingConfig) -> dict[str, Any]:
         trainer.run(supply, int(config.million_tokens * 1e6), seconds, on_log, checkpoints)
     card = {
         "kind": "experience",
-        # the longest page is about 250 tokens
-        "experience": {"top_k": config.top_k, "max_tokens": 400, "brief_known": config.brief_share > 0},
+        "experience": {
+            "top_k": config.top_k,
+            "max_tokens": longest_answer(sample),
+            "brief_known": config.brief_share > 0,
+        },
         "config": json.loads(json.dumps(asdict(config), default=str)),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "trajectories": len(trajectories),
