@@ -299,6 +299,7 @@ TREE = miniwob(
     "navigate-tree", "[1] clickable 'Amy'", "[2] clickable '.hitarea.expandable-hitarea'", "[3] clickable 'Amy'",
     "[4] clickable 'Bo'",
 )  # fmt: skip
+FIND = 'Navigate through the file tree. Find and click on the folder or file named "{}".'
 SUM = miniwob("simple-arithmetic", "text '7 - 9 ='", "[1] textbox '#math-answer' value='-2'", "[2] button 'Submit'")
 
 
@@ -313,6 +314,12 @@ SUM = miniwob("simple-arithmetic", "text '7 - 9 ='", "[1] textbox '#math-answer'
         (TABS, 'Switch between the tabs to find and click on the link "at".', "click('4')", False, None),
         (SUM, "Solve the math problem and type your answer.", "click('2')", True, True),
         (SUM.replace("7", "8"), "Solve the math problem and type your answer.", "click('2')", True, False),
+        (TREE, FIND.format("Amy"), "click('3')", True, True),
+        (TREE, FIND.format("Amy"), "click('2')", True, True),
+        (TREE, FIND.format("Bo"), "click('4')", True, True),
+        (TREE, FIND.format("Cy"), "click('4')", True, False),
+        (TREE, FIND.format("Cy"), "click('3')", False, None),
+        (TREE.replace("expandable", "collapsable"), FIND.format("Bo"), "click('3')", None, None),
         (BUTTONS.replace("click-button", "tic-tac-toe"), "Win.", "click('1')", None, None),
     ],
 )

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from dreamgym_env.domains.miniwob_games import GAMES, Aim, Game
+from dreamgym_env.domains.miniwob_aims import Aim
+from dreamgym_env.domains.miniwob_games import GAMES, Game
 from dreamgym_env.domains.web_actions import Call, parse_call
 from dreamgym_env.domains.web_page import Element, Line, WebPage, page_of
 from dreamgym_env.domains.web_sites import End
@@ -86,8 +87,9 @@ class MiniWoBRules:
             return End(None)
         element = page.elements.get(call.targets[0]) if call.targets else None
         touches = element is not None and (call.name in CLICKS or (game.touch and call.name != "hover"))
-        if element is None or not touches or not game.closes(element):
-            return End(False)
+        closes = element is not None and touches and game.closes(element, page, aim)
+        if element is None or not closes:
+            return End(None if closes is None else False)
         return _ended(game, aim, element)
 
     def filled(self, context: StepContext, page: WebPage) -> WebPage:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from dreamgym_env.domains.miniwob_games import Aim
+from dreamgym_env.domains.miniwob_aims import Aim
 from dreamgym_env.domains.miniwob_rules import aim_of, typed_on
 from dreamgym_env.domains.web_page import Element, WebPage, page_of
 from dreamgym_env.types import Task, Transition
