@@ -299,6 +299,15 @@ TREE = miniwob(
     "navigate-tree", "[1] clickable 'Amy'", "[2] clickable '.hitarea.expandable-hitarea'", "[3] clickable 'Amy'",
     "[4] clickable 'Bo'",
 )  # fmt: skip
+MAIL = miniwob(
+    "email-inbox-delete", "[1] clickable 'Amy Sed..'", "[2] clickable '.trash'", "[3] clickable '.star'",
+    "[4] clickable 'Bo Ut..'", "[5] clickable '.trash'", "[6] clickable '.star'",
+)  # fmt: skip
+OPEN_MAIL = miniwob(
+    "email-inbox-delete", "[1] clickable '#close-email'", "[2] clickable '.trash'", "text 'Ut.'", "text 'Bo'",
+    "text 'to me'",
+)  # fmt: skip
+DELETE = "Find the email by {} and click the trash icon to delete it."
 FIND = 'Navigate through the file tree. Find and click on the folder or file named "{}".'
 SUM = miniwob("simple-arithmetic", "text '7 - 9 ='", "[1] textbox '#math-answer' value='-2'", "[2] button 'Submit'")
 
@@ -314,6 +323,12 @@ SUM = miniwob("simple-arithmetic", "text '7 - 9 ='", "[1] textbox '#math-answer'
         (TABS, 'Switch between the tabs to find and click on the link "at".', "click('4')", False, None),
         (SUM, "Solve the math problem and type your answer.", "click('2')", True, True),
         (SUM.replace("7", "8"), "Solve the math problem and type your answer.", "click('2')", True, False),
+        (MAIL, DELETE.format("Bo"), "click('2')", True, False),
+        (MAIL, DELETE.format("Bo"), "click('5')", True, True),
+        (MAIL, DELETE.format("Bo"), "click('6')", False, None),
+        (OPEN_MAIL, DELETE.format("Bo"), "click('2')", True, True),
+        (OPEN_MAIL, DELETE.format("Amy"), "click('2')", True, False),
+        (OPEN_MAIL, DELETE.format("Amy"), "click('1')", False, None),
         (TREE, FIND.format("Amy"), "click('3')", True, True),
         (TREE, FIND.format("Amy"), "click('2')", True, True),
         (TREE, FIND.format("Bo"), "click('4')", True, True),

@@ -273,7 +273,12 @@ def movie(page: WebPage, found: Found) -> Aim:
 
 
 def trash(page: WebPage, found: Found) -> Aim:
-    lines = _elements(page, "clickable")
+    """The bin of an email: in the list it follows the email, in an open email it stands above its sender."""
+    lines, texts = _elements(page, "clickable"), _texts(page)
+    if "to me" in texts:
+        if texts[: texts.index("to me")][-1:] == [found[1]]:
+            return Aim(click=_named(page, ".trash", "clickable"), asked=found[1])
+        return Aim(click=_named(page, "#close-email", "clickable"), last=False, asked=found[1])
     for index, one in enumerate(lines):
         if one.name.startswith(f"{found[1]} "):
             bins = [later for later in lines[index:] if later.name == ".trash"]

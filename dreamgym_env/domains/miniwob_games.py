@@ -116,7 +116,9 @@ GAMES = {
     "find-word": _game(r"Find the (\d+)\w\w word in the paragraph.*", word, submits, form=True),
     "multi-orderings": _game(r"Search for (\w+) movies directed by (\w+) from year (\d+)\.", movie, submits, form=True),
     "email-inbox-delete": _game(
-        r"Find the email by (\w+) and click the trash icon to delete it\.", trash, named_so(".trash", ".star")
+        r"Find the email by (\w+) and click the trash icon to delete it\.",
+        trash,
+        named_so(".trash", "#send-reply", "#send-forward"),
     ),
     "buy-ticket": _game(
         r"Buy the ticket with the (cheapest|most expensive|shortest|longest) \w+\.", ticket, role("button")

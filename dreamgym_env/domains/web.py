@@ -155,7 +155,7 @@ class WebDomain:
             return "the episode ends here" if end.ends else "this action does not end the episode"
         if not prediction.terminated:
             return None
-        if end.ends and prediction.next_state != context.state:
+        if call.name in ENDS and prediction.next_state != context.state:
             return "an episode ends with the page as it is"
         if end.success is None or end.success == success:
             return None
