@@ -194,7 +194,8 @@ def boxes(page: WebPage, found: Found) -> Aim:
 
 def _marked(box: Element, wanted: bool) -> Want:
     shown = "checked" in box.flags
-    return Want(*("checked" if one else "not" for one in (shown, wanted)), shown == wanted, f"click('{box.number}')")
+    told = {True: "checked", False: "not"}
+    return Want(told[shown], told[wanted], shown == wanted, f"click('{box.number}')")
 
 
 def option(page: WebPage, found: Found) -> Aim:
