@@ -81,6 +81,18 @@ _register(
     domain="",
 )
 _register(
+    "DreamGym-WebArena-v0",
+    "dreamgym_env.env:DreamGymEnv",
+    "dreamgym_env.vector_env:DreamGymVectorEnv",
+    domain="webarena",
+)
+_register(
+    "DreamGym-MiniWoB-v0",
+    "dreamgym_env.env:DreamGymEnv",
+    "dreamgym_env.vector_env:DreamGymVectorEnv",
+    domain="miniwob",
+)
+_register(
     "DreamGymFeatures-v0",
     "dreamgym_env.wrappers.features_env:make_single",
     "dreamgym_env.wrappers.features_env:FeaturesVectorEnv",

@@ -26,8 +26,9 @@ class Domain(Protocol):
     """What the core needs to know of a world. All methods are pure functions of their arguments.
 
     A domain may also have `mended(context, prediction) -> Prediction | None`: a contradicting prediction with what
-    contradicts struck out, or None; `kind(context) -> str`, `compare(context, transition, predicted) -> [(name, hit)]`
-    and `task_type(task) -> str` for figures.
+    contradicts struck out, or None; `shorten(before, state)` and `restore(before, told)`, how the experience model
+    reads and writes a state that follows `before` (see `prompts.told`); `kind(context) -> str`,
+    `compare(context, transition, predicted) -> [(name, hit)]` and `task_type(task) -> str` for figures.
     """
 
     @property

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from dreamgym_env.domain import Domain
 from dreamgym_env.parsing import parse_prediction
-from dreamgym_env.prompts import demonstrations_of, experience_messages, retry_message, user_turn
+from dreamgym_env.prompts import demonstrations_of, experience_messages, heard, retry_message, user_turn
 from dreamgym_env.types import (
     Completion,
     Demonstration,
@@ -135,7 +135,7 @@ class ExperienceModel:
         action = self.domain.parse_action(context.state, context.action)
         brief = known is not None and self.config.use_known and self.config.brief_known
         recalled = self.domain.recall(context) if self.config.use_recall and not brief else []
-        prompt = user_turn(action.text if action else context.action, recalled, demonstrations_of(shown))
+        prompt = user_turn(action.text if action else context.action, recalled, demonstrations_of(self.domain, shown))
         if known is not None and self.config.use_known:
             known = replace(known, reasoning_trace="") if brief else known
             return _Step(context, prompt, shown, [], result=replace(known, prompt=prompt))
@@ -171,12 +171,13 @@ class ExperienceModel:
             return ParseError(completion.error, "", step.attempts)
         try:
             answer = parse_prediction(completion.text)
+            next_state = heard(self.domain, step.context.state, answer.next_state)
         except ValueError as error:
             self.counts["unparsed"] += 1
             return ParseError(str(error), completion.text, step.attempts)
         prediction = Prediction(
             answer.reasoning_trace,
-            answer.next_state,
+            next_state,
             answer.reward,
             answer.terminated,
             prompt=step.prompt,

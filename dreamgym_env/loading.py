@@ -154,6 +154,11 @@ def _own_model(domain: Domain) -> str:
             f"`experience_model` must be given: the world file of {domain.name!r} has no key `model`; a checkpoint "
             "folder of `dreamgym train-experience`, 'hf:org/name' or 'openai:MODEL@URL'"
         )
+    if model == str(embedded_model_path(domain.name)) and not Path(model).is_dir():
+        raise ValueError(
+            f"no experience model is bundled for {domain.name}; give `experience_model` a checkpoint folder or "
+            "'openai:MODEL@URL'"
+        )
     return model
 
 

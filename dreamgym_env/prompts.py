@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 from dreamgym_env.domain import Domain
 from dreamgym_env.types import Demonstration, Message, StepContext, Task, Transition
@@ -19,6 +20,23 @@ CONTINUE, SUCCESS, FAILURE = "continue", "success", "failure"
 def quote(action: str) -> str:
     """The action as data: a JSON string whose angle brackets are escaped, so that it cannot open or close a tag."""
     return json.dumps(action, ensure_ascii=False).replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def told(domain: Domain, before: str, state: str) -> str:
+    """A state as the experience model reads and writes it after the state `before` ("" at first): as it is, or as the
+    domain's `shorten` puts it where it has one."""
+    shorten = getattr(domain, "shorten", None)
+    return str(shorten(before, state)) if shorten else state
+
+
+def heard(domain: Domain, before: str, text: str) -> str:
+    """The state that `told` made this text of.
+
+    Raises:
+        ValueError: there is no such state.
+    """
+    restore = getattr(domain, "restore", None)
+    return str(restore(before, text)) if restore else text
 
 
 def opening(task: Task, state: str) -> str:
@@ -57,6 +75,12 @@ def answer(reasoning_trace: str, next_state: str, reward: float, terminated: boo
     return f"{reasoning}<state>\n{next_state}\n</state>\n<outcome>{outcome(reward, terminated)}</outcome>"
 
 
+def answer_of(domain: Domain, step: Transition) -> str:
+    """The completion that a transition was, or should have been."""
+    state = told(domain, step.state, step.next_state)
+    return answer(step.reasoning_trace, state, step.reward, step.terminated)
+
+
 def experience_messages(domain: Domain, context: StepContext, prompt: str) -> list[Message]:
     """The conversation up to and including this step's question `prompt` (from `user_turn`).
 
@@ -64,10 +88,10 @@ def experience_messages(domain: Domain, context: StepContext, prompt: str) -> li
     """
     messages: list[Message] = [{"role": "system", "content": domain.experience_instruction}]
     past = [transition for transition in context.history if transition.possible or transition.prompt]
-    head = opening(context.task, context.task.initial_state)
+    head = opening(context.task, told(domain, "", context.task.initial_state))
     for transition in past:
         turn = transition.prompt or user_turn(transition.action, (), ())
-        reply = answer(transition.reasoning_trace, transition.next_state, transition.reward, transition.terminated)
+        reply = answer_of(domain, transition)
         messages += [{"role": "user", "content": head + turn}, {"role": "assistant", "content": reply}]
         head = ""
     return [*messages, {"role": "user", "content": head + prompt}]
@@ -78,6 +102,11 @@ def retry_message(reason: str) -> Message:
     return {"role": "user", "content": f"That cannot be: {reason}\nAnswer again."}
 
 
-def demonstrations_of(retrieved: Sequence[Demonstration]) -> list[Transition]:
-    """The transitions alone, in order of similarity."""
-    return [demonstration.transition for demonstration in retrieved]
+def demonstrations_of(domain: Domain, retrieved: Sequence[Demonstration]) -> list[Transition]:
+    """The transitions alone, in order of similarity, with next states as the experience model reads them."""
+    return [as_told(domain, demonstration.transition) for demonstration in retrieved]
+
+
+def as_told(domain: Domain, step: Transition) -> Transition:
+    """A transition to be shown, with its next state as the experience model reads it."""
+    return replace(step, next_state=told(domain, step.state, step.next_state))

@@ -14,6 +14,7 @@ import gymnasium as gym
 import pytest
 from alfworld_games import generated_games
 from alfworld_games import play as play_room
+from dreamed_pages import RecordedModel, pages, recorded, recorded_actions, unrecorded
 from dreamed_rooms import RoomModel, room_env, rooms, winning_actions
 from dreamed_shop import LyingModel, Scripted, ShopModel, actions_of, play, tasks_of
 from gymnasium.utils.env_checker import check_env
@@ -67,6 +68,19 @@ def make_real_room(**settings: Any) -> gym.Env[str, str]:
     return gym.make("Real-ALFWorld-v0", data_dir=generated_games(), **settings)
 
 
+def make_dreamed_sites(**settings: Any) -> gym.Env[str, str]:
+    return make_dreamed_pages("DreamGym-WebArena-v0", "webarena", **settings)
+
+
+def make_dreamed_miniwob(**settings: Any) -> gym.Env[str, str]:
+    return make_dreamed_pages("DreamGym-MiniWoB-v0", "miniwob", **settings)
+
+
+def make_dreamed_pages(env_id: str, domain: str, **settings: Any) -> gym.Env[str, str]:
+    options = {"experience_model": RecordedModel(domain), "replay_buffer": None, "top_k": 0, "tasks": pages(domain)}
+    return gym.make(env_id, **(options | settings))
+
+
 def opened(make: Callable[..., gym.Env[str, str]], task_id: str) -> Callable[[], Task]:
     """Makes a task by opening its page, once."""
 
@@ -116,6 +130,14 @@ WORLDS = [
     World(
         "DreamGym-v0", make_lamp, lambda: make_lamp().unwrapped.tasks[1],  # type: ignore[attr-defined]
         lamp_actions, "open window", DREAM_INFO,
+    ),
+    World(
+        "DreamGym-WebArena-v0", make_dreamed_sites, lambda: pages("webarena")[1], recorded_actions, "click('99')",
+        DREAM_INFO,
+    ),
+    World(
+        "DreamGym-MiniWoB-v0", make_dreamed_miniwob, lambda: pages("miniwob")[1], recorded_actions, "click('99')",
+        DREAM_INFO, lambda: unrecorded("miniwob"),
     ),
     World(
         "Real-MiniWoB-v0", make_miniwob, opened(make_miniwob, "click-button-sequence-3"),
@@ -290,6 +312,25 @@ def test_a_dream_of_a_real_room_is_the_real_room() -> None:
             )  # fmt: skip
             counts["known" if possible and info["attempts"] == 0 else "asked"] += 1
     assert counts["known"] > 0.2 * counts.total() > 8
+
+
+@pytest.mark.parametrize(("make", "domain"), [(make_dreamed_sites, "webarena"), (make_dreamed_miniwob, "miniwob")])
+def test_a_dream_of_real_pages_is_the_real_web(make: Callable[..., gym.Env[str, str]], domain: str) -> None:
+    """Step for step, when the language model tells what the browser showed; what was shown before it is not asked."""
+    if reason := unrecorded(domain):
+        pytest.skip(reason)
+    episodes = [one for one in recorded(domain) if one.end_reason != "left_sites"]
+    env, counts = make(tasks=list({one.task.task_id: one.task for one in episodes}.values())), Counter[str]()
+    for episode in episodes[:60]:
+        env.reset(options={"task_id": episode.task.task_id})
+        for step in episode.transitions:
+            state, reward, terminated, _, info = env.step(step.action)
+            assert (state, reward, terminated, info["possible"]) == (
+                step.next_state, step.reward, step.terminated, step.possible,
+            ), step  # fmt: skip
+            counts["known" if step.possible and info["attempts"] == 0 else "asked"] += 1
+        assert info["end_reason"] == episode.end_reason
+    assert counts["known"] > 0.1 * counts.total() > 10
 
 
 def test_the_model_is_asked_only_what_is_possible() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,9 @@ from web_browser import make_miniwob, missing
 
 pytest.importorskip("browsergym.core", reason="needs dreamgym-env[webarena]")
 
+from dreamgym_env.domains.miniwob_games import GAMES
 from dreamgym_env.domains.web_page import read
+from dreamgym_env.trainers.collect import write_tasks
 from dreamgym_env.wrappers.webarena.browser import BrowserError, browser, find_chromium
 from dreamgym_env.wrappers.webarena.miniwob import SEEDS, MiniWoBEnv
 
@@ -104,9 +107,30 @@ def test_splits_and_arguments() -> None:
         ({"tasks": ["click-test-01"]}, "a task id must be"),
         ({"tasks": []}, "at least one task"),
         ({"settle": -1.0}, "`settle` must be >= 0 seconds"),
+        ({"seeds": 0}, "`seeds` must be >= 1 of each split"),
     ):
         with pytest.raises(ValueError, match=message):
             make_miniwob(**settings)
+
+
+def test_demonstrators_and_first_states(tmp_path: Path) -> None:
+    env: Any = make_miniwob(task=["click-button", "login-user"], seeds=2).unwrapped
+    assert env.task_ids == ["click-button-0", "click-button-1", "login-user-0", "login-user-1"]
+    assert len(make_miniwob(task="dreamed", split="all", seeds=3).unwrapped.task_ids) == 6 * len(GAMES)  # type: ignore[attr-defined]
+    for task_id in env.task_ids:
+        env.reset(options={"task_id": task_id})
+        actor = env.demonstrator("oracle", 0)
+        while env.end_reason is None:
+            env.step(actor.act(env))
+        assert env.end_reason == "success", task_id
+    env.close()
+    path = tmp_path / "tasks.jsonl"
+    assert write_tasks("Real-MiniWoB-v0", path, {"task": "click-button", "seeds": 1}) == 2
+    told = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(one["task_id"], one["split"]) for one in told] == [
+        ("click-button-0", "train"), ("click-button-1000", "held_out"),
+    ]  # fmt: skip
+    assert all(one["instruction"] and read(one["initial_state"]).elements for one in told)
 
 
 def test_environments_share_one_browser_and_survive_its_end() -> None:

@@ -92,7 +92,7 @@ def test_a_user_turn_by_hand() -> None:
     )
     assert user_turn("click[a]", (), ()) == 'Action: "click[a]"'
     assert demonstration_text(replace(shown, terminated=False)) == 'Action: "click[\\"]"\nThank you'
-    assert demonstrations_of([Demonstration("x", shown, 0.5)]) == [shown]
+    assert demonstrations_of(WEBSHOP, [Demonstration("x", shown, 0.5)]) == [shown]
     assert retry_message("it rains")["content"] == "That cannot be: it rains\nAnswer again."
 
 

@@ -162,7 +162,13 @@ def test_the_domains() -> None:
         action = domain.parse_action(STATE, "click(5)")
         assert action is not None
         assert domain.is_possible(_context(action.text), action)
-        assert domain.recall(_context("click('5')")) == ["[5] button 'Naïve ☕ — ok'"]
+        recalled = domain.recall(_context("click('5')"))
+        assert recalled[:3] == [
+            "[5] button 'Naïve ☕ — ok'",
+            "row 'Title | bug | open'",
+            "[2] textbox 'Search' value=''",
+        ]
+        assert [line[:3] for line in recalled[3:]] == ["[3]", "[4]"]  # what the form holds
         assert domain.recall(_context("nonsense")) == domain.recall(_context("click('5')", "no page")) == []
         assert domain.impossible_response(STATE, "x") == STATE
         assert domain.known(_context("click('5')")) is None
@@ -178,5 +184,6 @@ def test_what_no_prediction_may_say() -> None:
     assert said("Page: 'x'\nURL: y\n[1] link 'a'\n[2] link 'b'") is None
     assert "numbered" in str(said("Page: 'x'\nURL: y\n[2] link 'a'\n[1] link 'b'"))
     assert "not a line" in str(said("Page: 'x'\nURL: y\nlink 'a'"))
-    assert "ends with" in str(said("Page: 'x'\nURL: y", terminated=True))
-    assert said("Page: 'x'\nURL: y", "send_msg_to_user('3')", terminated=True) is None
+    assert "does not end" in str(said("Page: 'x'\nURL: y", terminated=True))
+    assert "with the page as it is" in str(said("Page: 'x'\nURL: y", "send_msg_to_user('3')", terminated=True))
+    assert said(STATE, "send_msg_to_user('3')", terminated=True) is None

@@ -212,6 +212,6 @@ def test_demonstrators() -> None:
     aimless, _ = play(env, env.demonstrator("random", 1), "local-10")
     assert not aimless.success
     for name in ("nobody", "slips", "oracle-0.3", "slips-2"):
-        with pytest.raises(ValueError, match="`policy` must be oracle, random or slips-P"):
+        with pytest.raises(ValueError, match="`policy` must be oracle, random, slips-P or careless-P"):
             env.demonstrator(name, 0)
     env.close()

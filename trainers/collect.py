@@ -254,12 +254,20 @@ def write_tasks(env_id: str, path: Path, settings: Mapping[str, Any]) -> int:
     ]
     whole, *splits = environments
     ours = {task_id for split in splits for task_id in split.task_ids}  # a world may have further splits
-    tasks = [whole.task_of(task_id) for task_id in whole.task_ids if task_id in ours]
+    tasks = [opened_task(whole, task_id) for task_id in whole.task_ids if task_id in ours]
     text = "".join(json.dumps(asdict(task)) + "\n" for task in tasks)
     data = gzip.compress(text.encode(), mtime=0) if path.suffix == ".gz" else text.encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     return len(tasks)
+
+
+def opened_task(env: Any, task_id: str) -> Task:
+    """The task with its first state; opened where it is only seen then, as a web page is."""
+    task: Task = env.task_of(task_id)
+    if not task.initial_state:
+        task = env.reset(seed=0, options={"task_id": task_id})[1]["task"]
+    return task
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import numpy as np
 
 from dreamgym_env.domain import Domain, load_domain
 from dreamgym_env.hashed_encoder import unit
-from dreamgym_env.prompts import FAILURE, SUCCESS, answer, experience_messages, user_turn
+from dreamgym_env.prompts import FAILURE, SUCCESS, answer_of, as_told, experience_messages, user_turn
 from dreamgym_env.replay_buffer import ReplayBuffer
 from dreamgym_env.task_generator import task_answer, task_messages
 from dreamgym_env.types import Message, StepContext, Trajectory, Transition
@@ -45,15 +45,15 @@ def conversation(
         context = replace(context, history=tuple(steps))
         action = domain.parse_action(step.state, step.action)
         recalled = domain.recall(context) if recall and not short else []
-        prompt = user_turn(action.text if action else step.action, recalled, demonstrations)
+        shown_here = [as_told(domain, one) for one in demonstrations]
+        prompt = user_turn(action.text if action else step.action, recalled, shown_here)
         reasoning = step.reasoning_trace if traces and not short else ""
         steps.append(replace(step, prompt=prompt, reasoning_trace=reasoning))
     last = steps[-1]
     messages = experience_messages(
         domain, StepContext(last.task, tuple(steps[:-1]), last.state, last.action), last.prompt
     )
-    reply = answer(last.reasoning_trace, last.next_state, last.reward, last.terminated)
-    return [*messages, {"role": "assistant", "content": reply}]
+    return [*messages, {"role": "assistant", "content": answer_of(domain, last)}]
 
 
 _ENDS = tuple(f"<outcome>{how}</outcome>" for how in (SUCCESS, FAILURE))

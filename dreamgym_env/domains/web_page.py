@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 FLAGS = ("checked", "disabled", "expanded", "collapsed", "pressed", "required", "selected")
 """What a line may say of its element, in this order; what is not said does not hold."""
@@ -112,6 +113,16 @@ def read(state: str) -> WebPage:
             rest.pop(index)
     lines = tuple(_read_line(one) for one in rest)
     return WebPage(_unquoted(first[6:]), second[5:], lines, tabs, tab, hidden["above"], hidden["below"])
+
+
+@lru_cache(maxsize=4096)
+def page_of(state: str) -> WebPage | None:
+    """`read`, but total: a dream whose contradictions nobody checks may show anything. The last pages are kept: rules
+    and recall ask for the same ones many times a step."""
+    try:
+        return read(state)
+    except ValueError:
+        return None
 
 
 def _read_line(line: str) -> Line:

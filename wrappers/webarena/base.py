@@ -25,7 +25,9 @@ except ImportError as error:
     ) from error
 
 from ..arguments import asked_task, one_of
+from .annotator import WebAnnotator
 from .axtree import page_of
+from .referee import WebReferee
 
 
 class SiteError(DreamGymError):
@@ -142,6 +144,14 @@ class WebEnv(gym.Env[str, str]):
             self._session.close()
             self._session = None
         super().close()
+
+    def annotator(self) -> WebAnnotator:
+        """Writes reasoning traces of trajectories of this environment."""
+        return WebAnnotator(self.domain)
+
+    def referee(self) -> WebReferee:
+        """Judges dreamed episodes of such tasks."""
+        return WebReferee(self.domain)
 
     def context(self, action: str) -> StepContext:
         """The episode up to here and an action, as a dream would have it."""

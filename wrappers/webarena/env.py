@@ -123,6 +123,12 @@ class WebArenaEnv(WebEnv):
             raise ValueError(f"demonstrators know the local sites only: sites='local', got {name!r}")
         return demonstrator(name, seed)
 
+    def reader(self, slip: float, seed: int) -> Any:
+        """A scripted agent on the local sites that reads states and instruction only, for dreams too."""
+        from .local.reader import SiteReader
+
+        return SiteReader(slip, seed)
+
     def close(self) -> None:
         super().close()
         if self._world is not None:

@@ -8,15 +8,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from dreamgym_env.domains.miniwob_games import GAMES
 from dreamgym_env.domains.web import MINIWOB
 from dreamgym_env.domains.web_actions import Call
 from dreamgym_env.types import Task
 
 from ..arguments import one_of
 from .base import AbstractBrowserTask, Outcome, WebEnv
+from .miniwob_reader import Demonstrator, MiniWoBReader, demonstrator
 
 SplitName = Literal["train", "held_out", "all"]
-SEEDS: dict[SplitName, range] = {"train": range(1000), "held_out": range(1000, 1200), "all": range(1200)}
+SEEDS: dict[str, range] = {"train": range(1000), "held_out": range(1000, 1200), "all": range(1200)}
 """The seeds of each split; the same for every task."""
 
 
@@ -51,9 +53,10 @@ class MiniWoBEnv(WebEnv):
     nothing), `error` (why it did not, "" otherwise).
 
     ## Arguments
-    `task`: a name, a list of names, or "all". `split`: "train" (seeds 0 to 999), "held_out" (1000 to 1199) or "all".
-    `tasks`: a list of ids instead. `horizon`: steps, default 10. `settle`: seconds to wait after an action before the
-    page is read, default 0.05. `render_mode`: None, "ansi" or "human".
+    `task`: a name, a list of names, "all", or "dreamed" (those of `domains.miniwob_games`, whose pages text explains).
+    `split`: "train" (seeds 0 to 999), "held_out" (1000 to 1199) or "all". `seeds`: only so many of each split, from its
+    first on. `tasks`: a list of ids instead. `horizon`: steps, default 10. `settle`: seconds to wait after an action
+    before the page is read, default 0.05. `render_mode`: None, "ansi" or "human".
 
     ## References
     Liu et al., Reinforcement Learning on Web Interfaces using Workflow-Guided Exploration, arXiv:1802.08802.
@@ -68,6 +71,7 @@ class MiniWoBEnv(WebEnv):
         self,
         task: str | Sequence[str] = "click-test",
         split: SplitName = "train",
+        seeds: int | None = None,
         tasks: Sequence[str] | None = None,
         horizon: int = MINIWOB.horizon,
         settle: float = 0.05,
@@ -75,10 +79,15 @@ class MiniWoBEnv(WebEnv):
     ) -> None:
         super().__init__(horizon, settle, render_mode)
         one_of("split", split, get_args(SplitName))
-        self.names = tuple(_entry_points()) if task == "all" else (task,) if isinstance(task, str) else tuple(task)
+        whole = {"all": tuple(_entry_points()), "dreamed": tuple(GAMES)}
+        self.names = whole.get(task, (task,)) if isinstance(task, str) else tuple(task)
         for name in self.names:
             one_of("task", name, tuple(_entry_points()))
-        self._ids_of_split = [f"{name}-{seed}" for name in self.names for seed in SEEDS[split]]
+        if seeds is not None and seeds < 1:
+            raise ValueError(f"`seeds` must be >= 1 of each split, got {seeds}")
+        parts = ("train", "held_out") if split == "all" else (split,)
+        chosen = [seed for part in parts for seed in SEEDS[part][:seeds]]
+        self._ids_of_split = [f"{name}-{seed}" for name in self.names for seed in chosen]
         if tasks is not None:
             self._ids_of_split = [self._parts(task_id)[2] for task_id in tasks]
         if not self._ids_of_split:
@@ -96,6 +105,14 @@ class MiniWoBEnv(WebEnv):
         """
         _, seed, task_id = self._parts(task_id)
         return Task(task_id, MINIWOB.name, "", "", split="train" if seed in SEEDS["train"] else "held_out")
+
+    def demonstrator(self, name: str, seed: int) -> Demonstrator:
+        """A policy for offline data by name, see `miniwob_reader.demonstrator`; it knows the "dreamed" tasks alone."""
+        return demonstrator(name, seed)
+
+    def reader(self, slip: float, seed: int) -> MiniWoBReader:
+        """A scripted agent that reads states and instruction only, for dreams too."""
+        return MiniWoBReader(slip, seed)
 
     def _opened(self, task_id: str) -> tuple[AbstractBrowserTask, bool]:
         name, seed, _ = self._parts(task_id)

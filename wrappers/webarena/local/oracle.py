@@ -1,4 +1,4 @@
-"""Agents for offline data on the local sites: an oracle that follows a task's plan, one that slips, one at random."""
+"""Agents for offline data on the local sites: an oracle that follows a task's plan, weaker ones, one at random."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dreamgym_env.domains.web_page import Element, Text, WebPage
 
 from .tasks import Move, plan_of
 
-_NAME = re.compile(r"(oracle|random|slips)(?:-(0?\.\d+|[01]))?$")
-_LONG = 4000
+_NAME = re.compile(r"(oracle|random|slips|careless)(?:-(0?\.\d+|[01]))?$")
+LONG = 4000
 """Pixels of one scroll; more than a cut page shows."""
 
 
@@ -34,17 +34,25 @@ class Oracle:
         plan = plan_of(int(real.task.task_id.removeprefix("local-")))
         move = plan[self.done]
         if not move.role:
-            return f"{move.verb}({move.value!r})"
+            return f"{move.verb}({self._said(real.page, move)!r})"
         element = place(real.page, move)
         if element is not None:
             self.done, self.scrolled = self.done + 1, False
-            rest = f", {move.value!r}" if move.verb in ("fill", "select_option") else ""
-            return f"{move.verb}('{element.number}'{rest})"
+            return self._done(real.page, move, element)
         if real.page.below and not self.scrolled:
             self.scrolled = True
-            return f"scroll(0, {_LONG})"
+            return f"scroll(0, {LONG})"
         self.done, self.scrolled = 0, False
         return f"goto({real.page.url.split('/')[0] + '//' + real.page.url.split('/')[2]!r})"
+
+    def _done(self, page: WebPage, move: Move, element: Element) -> str:
+        """The move as an action on its element."""
+        rest = f", {move.value!r}" if move.verb in ("fill", "select_option") else ""
+        return f"{move.verb}('{element.number}'{rest})"
+
+    def _said(self, page: WebPage, move: Move) -> str:
+        """What is said at the end."""
+        return move.value
 
     def _slip(self, real: Any) -> str:
         """Something that the page offers and that does not end the episode, or one time in six something impossible."""
@@ -65,6 +73,40 @@ def place(page: WebPage, move: Move) -> Element | None:
     return None
 
 
+class Careless(Oracle):
+    """Does a move of the plan wrongly with probability `careless` (another element, option, text or answer) and goes on
+    as if it had been right, or says that it is done too early."""
+
+    def __init__(self, careless: float, seed: int) -> None:
+        super().__init__(0.0, seed)
+        self.careless = careless
+
+    def act(self, env: Any) -> str:
+        """The next action, as text."""
+        if self.rng.random() < self.careless / 6:
+            return f"send_msg_to_user({self._other_text(env.unwrapped.page, 'Done.')!r})"
+        return super().act(env)
+
+    def _done(self, page: WebPage, move: Move, element: Element) -> str:
+        if self.rng.random() >= self.careless:
+            return super()._done(page, move, element)
+        if move.verb == "fill":
+            return f"fill('{element.number}', {self._other_text(page, '42')!r})"
+        if move.verb == "select_option":
+            return f"select_option('{element.number}', {self.rng.choice(element.options or (move.value,))!r})"
+        alike = [one for one in page.elements.values() if one.role == element.role and "disabled" not in one.flags]
+        return f"click('{self.rng.choice(alike).number}')"
+
+    def _said(self, page: WebPage, move: Move) -> str:
+        wrong = move.value != "Done." and self.rng.random() < self.careless
+        return self._other_text(page, "None.") if wrong else move.value
+
+    def _other_text(self, page: WebPage, rest: str) -> str:
+        """Something that the page shows, or one time in three what is said anyway."""
+        texts = [cell for line in page.lines if isinstance(line, Text) for cell in line.text.split(" | ")]
+        return self.rng.choice(texts) if texts and self.rng.random() < 2 / 3 else rest
+
+
 class Random(Oracle):
     """Anything that the page offers, answers included."""
 
@@ -78,12 +120,15 @@ class Random(Oracle):
 
 
 def demonstrator(name: str, seed: int) -> Oracle:
-    """An agent by name: `oracle`, `slips-0.3` (the oracle, which does something else three times in ten) or `random`.
+    """An agent by name: `oracle`, `slips-0.3` (the oracle, which does something else three times in ten and makes it
+    good), `careless-0.3` (does three moves in ten wrongly and goes on) or `random`.
 
     Raises:
         ValueError: no such name, or a number outside [0, 1].
     """
     match = _NAME.match(name)
-    if not match or (match[1] == "slips") != bool(match[2]):
-        raise ValueError(f"`policy` must be oracle, random or slips-P, P in [0, 1], got {name!r}")
+    if not match or (match[1] in ("slips", "careless")) != bool(match[2]):
+        raise ValueError(f"`policy` must be oracle, random, slips-P or careless-P, P in [0, 1], got {name!r}")
+    if match[1] == "careless":
+        return Careless(float(match[2]), seed)
     return Random(seed) if match[1] == "random" else Oracle(float(match[2] or 0), seed)

@@ -1,0 +1,130 @@
+"""MiniWoB's tasks whose pages text explains: the form of each instruction, what it asks for, and what ends it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dreamgym_env.domains.miniwob_aims import (
+    Aim,
+    Closes,
+    Found,
+    arithmetic,
+    boxes,
+    choose,
+    click_behind,
+    click_named,
+    click_tab,
+    click_test,
+    click_widget,
+    collapsible,
+    contact,
+    detail,
+    enter,
+    equation,
+    focus,
+    letters,
+    login,
+    movie,
+    named_so,
+    option,
+    role,
+    submits,
+    table,
+    ticket,
+    trash,
+    tree,
+    tree_ends,
+    word,
+)
+from dreamgym_env.domains.web_page import WebPage
+
+
+@dataclass(frozen=True)
+class Game:
+    """One of MiniWoB's tasks. `closes`: whether a click on the element ends the episode, None where the page does not
+    tell. `form`: typing, choosing and
+    marking change nothing but the element itself. `most`: it is enough that more wants are met than not. `touch`: any
+    action on such an element ends the episode, not a click alone."""
+
+    instruction: re.Pattern[str]
+    aim: Callable[[WebPage, Found], Aim]
+    closes: Closes
+    form: bool = False
+    most: bool = False
+    touch: bool = False
+
+
+_QUOTED = r'"(.+)"'
+
+
+def _game(
+    instruction: str,
+    aim: Callable[[WebPage, Found], Aim],
+    closes: Closes,
+    form: bool = False,
+    most: bool = False,
+    touch: bool = False,
+) -> Game:
+    return Game(re.compile(instruction), aim, closes, form, most, touch)
+
+
+GAMES = {
+    "click-test": _game(r"Click the button\.", click_test, role("button")),
+    "click-test-2": _game(r"Click button (ONE)\.", click_named("button"), role("button")),
+    "click-button": _game(rf"Click on the {_QUOTED} button\.", click_named("button"), role("button")),
+    "unicode-test": _game(rf"Click on the {_QUOTED} button\.", click_named("button"), role("button")),
+    "click-link": _game(rf"Click on the link {_QUOTED}\.", click_named("clickable"), role("clickable")),
+    "click-dialog": _game(r'Close the dialog box by clicking the "(x)"\.', click_named("button"), role("button")),
+    "click-dialog-2": _game(
+        rf"Click the button in the dialog box labeled {_QUOTED}\.", click_named("button"), role("button")
+    ),
+    "click-tab": _game(r"Click on (Tab #\d)\.", click_tab, role("link", "tab")),
+    "click-tab-2": _game(
+        rf"Switch between the tabs to find and click on the link {_QUOTED}\.", click_behind, role("clickable")
+    ),
+    "click-collapsible-2": _game(
+        rf"Expand the sections below, to find and click on the link {_QUOTED}\.", click_behind, role("clickable")
+    ),
+    "click-widget": _game(
+        r'Click on a "(\w+)" widget\.', click_widget, role("clickable", "button", "radio", "checkbox", "textbox")
+    ),
+    "focus-text": _game(r"Focus into the()? ?textbox\.", focus, role("textbox"), touch=True),
+    "focus-text-2": _game(r"Focus into the (\d)\w\w input textbox\.", focus, role("textbox"), touch=True),
+    "click-collapsible": _game(r"Expand the section below and click submit\.", collapsible, submits),
+    "navigate-tree": _game(rf".*Find and click on the folder or file named {_QUOTED}\.", tree, tree_ends),
+    "enter-text": _game(rf"Enter {_QUOTED} into the text field and press Submit\.", enter, submits, form=True),
+    "enter-text-dynamic": _game(rf"Enter {_QUOTED} into the text field and press Submit\.", enter, submits, form=True),
+    "enter-password": _game(
+        rf"Enter the password {_QUOTED} into both text fields and press submit\.", enter, submits, form=True
+    ),
+    "login-user": _game(
+        r'Enter the username "(.+)" and the password "(.+)" into the text fields and press login\.',
+        login,
+        submits,
+        form=True,
+    ),
+    "click-checkboxes": _game(r"Select (.+) and click Submit\.", boxes, submits, form=True, most=True),
+    "click-checkboxes-transfer": _game(r"Select (.+) and click Submit\.", boxes, submits, form=True, most=True),
+    "click-option": _game(r"Select (.+) and click Submit\.", option, submits, form=True),
+    "choose-list": _game(r"Select (.+) from the list and click Submit\.", choose, submits, form=True),
+    "read-table": _game(r"Enter the value of (.+) into the text field and press Submit\.", table, submits, form=True),
+    "simple-arithmetic": _game(r"Solve the math problem .*", arithmetic, submits, form=True),
+    "simple-algebra": _game(r"Solve for x .*", equation, submits, form=True),
+    "text-transform": _game(r"Type the text below .*", letters, submits, form=True),
+    "find-word": _game(r"Find the (\d+)\w\w word in the paragraph.*", word, submits, form=True),
+    "multi-orderings": _game(r"Search for (\w+) movies directed by (\w+) from year (\d+)\.", movie, submits, form=True),
+    "email-inbox-delete": _game(
+        r"Find the email by (\w+) and click the trash icon to delete it\.",
+        trash,
+        named_so(".trash", "#send-reply", "#send-forward"),
+    ),
+    "buy-ticket": _game(
+        r"Buy the ticket with the (cheapest|most expensive|shortest|longest) \w+\.", ticket, role("button")
+    ),
+    "phone-book": _game(
+        r"Find (\w+) in the contact book and click on their (phone|email|address)[\w ]*\.", contact, detail
+    ),
+}
+"""By the name in the page's address."""

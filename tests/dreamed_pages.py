@@ -1,0 +1,70 @@
+"""A language model that tells what the real web did, from the bundled real episodes, and what these episodes are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+from dreamed_shop import asked_actions
+
+from dreamgym_env.domain import load_domain
+from dreamgym_env.loading import embedded_trajectories_path
+from dreamgym_env.prompts import answer, told
+from dreamgym_env.trajectories import read_trajectories
+from dreamgym_env.types import Completion, Conversation, Sampling, Task, Trajectory, Transition
+
+
+@cache
+def recorded(domain: str) -> tuple[Trajectory, ...]:
+    """The bundled real episodes of a domain."""
+    return tuple(read_trajectories(embedded_trajectories_path(domain)))
+
+
+def unrecorded(domain: str) -> str | None:
+    """Why there are none, or None."""
+    path = embedded_trajectories_path(domain)
+    return None if path.exists() else f"no real episodes of {domain} are bundled at {path.parent.name}/{path.name}"
+
+
+@cache
+def pages(domain: str) -> tuple[Task, ...]:
+    """The tasks that some of them won by at least two actions, each once."""
+    won = {one.task.task_id: one.task for one in recorded(domain) if wins(one)}
+    return tuple(won.values())
+
+
+def wins(episode: Trajectory) -> bool:
+    steps = episode.transitions
+    return episode.success and len(steps) > 1 and all(step.possible and "99" not in step.action for step in steps)
+
+
+def recorded_actions(task: Task) -> list[str]:
+    """What won the task."""
+    episode = next(one for one in recorded(task.domain) if one.task == task and wins(one))
+    return [step.action for step in episode.transitions]
+
+
+class RecordedModel:
+    """Answers with what came next in the recorded episode that began with the conversation's actions."""
+
+    def __init__(self, domain: str) -> None:
+        self.domain, self.asked = load_domain(domain), 0
+
+    def complete(self, conversations: Sequence[Conversation], sampling: Sampling) -> list[Completion]:
+        self.asked += len(conversations)
+        return [Completion(self.reply(conversation)) for conversation in conversations]
+
+    def reply(self, conversation: Conversation) -> str:
+        instruction, actions = asked_actions(conversation)
+        step = next(step for step in self._steps(instruction, actions))
+        shown = told(self.domain, step.state, step.next_state)
+        return answer(f"after {len(actions)} actions", shown, step.reward, step.terminated)
+
+    def _steps(self, instruction: str, actions: Sequence[str]) -> list[Transition]:
+        """The step after these possible actions, in every episode that had them."""
+        found = []
+        for episode in recorded(self.domain.name):
+            steps = [step for step in episode.transitions if step.possible]
+            if episode.task.instruction == instruction and [one.action for one in steps[: len(actions)]] == actions:
+                found.append(steps[len(actions) - 1])
+        return found
