@@ -33,6 +33,11 @@ NOT_SETTINGS = ("rows", "seeds", "output")
 """What may differ between runs over one folder."""
 
 
+def main(config: Table1Config | Table2Config) -> Path:
+    """Either table; the Markdown file."""
+    return table1(config) if isinstance(config, Table1Config) else table2(config)
+
+
 def table1(config: Table1Config) -> Path:
     """Fills what is asked for; the Markdown file.
 
