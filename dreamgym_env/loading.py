@@ -205,11 +205,13 @@ def _seeded(domain: Domain) -> Retriever:
 def forget_grown_buffers() -> None:
     """The next dream gets the embedded replay buffer as it is bundled, without the dreams that others have added."""
     _embedded_buffer.cache_clear()
+    _own_buffer.cache_clear()
 
 
 def _buffer(uri: str, domain: Domain) -> Retriever:
     if uri == "embedded":
-        return _own_buffer(domain) if hasattr(domain, "assets") else _embedded_buffer(domain.name)
+        own = hasattr(domain, "assets")
+        return _own_buffer(domain) if own else _embedded_buffer(domain.name)  # type: ignore[arg-type]
     from dreamgym_env.replay_buffer import ReplayBuffer
 
     return ReplayBuffer(uri, domain=domain)

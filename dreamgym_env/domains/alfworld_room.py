@@ -136,7 +136,7 @@ class Room:
 
     def told_of(self) -> list[str]:
         """Every object that the episode has told of, sorted; also the one held."""
-        return sorted({thing for things in self.contents.values() for thing in things} | ({self.held} - {None}))
+        return sorted({*(thing for things in self.contents.values() for thing in things), *filter(None, [self.held])})
 
     def lit(self, kind: str = "") -> list[str]:
         """The lamps that were turned on, of this type or of any, sorted."""
