@@ -71,7 +71,7 @@ def test_statuses(words: list[str], status: int, capsys: pytest.CaptureFixture[s
     assert cli.main(words) == status
     shown = capsys.readouterr()
     assert words != ["--version"] or shown.out.strip() == dreamgym_env.__version__
-    assert words != ["colect"] or shown.err.startswith("error: `COMMAND` must be one of demo, collect,")
+    assert words != ["colect"] or shown.err.startswith("error: `COMMAND` must be one of demo, new-world, collect,")
 
 
 @pytest.mark.parametrize(

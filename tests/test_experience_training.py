@@ -324,16 +324,6 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     return out, experience.main(config_of(data, out=out, top_k=2))
 
 
-def test_a_dream_may_answer_as_long_as_its_world_does() -> None:
-    def example(*runs: tuple[int, float]) -> Example:
-        weights = np.concatenate([np.full(count, weight, np.float32) for count, weight in runs])
-        return Example(np.zeros(len(weights), np.int32), weights)
-
-    short, long = example((9, 0.0), (40, 1.0), (9, 0.0), (60, 0.3)), example((5, 0.0), (1000, 1.0))
-    assert experience.longest_answer([short]) == experience.longest_answer([]) == 400
-    assert experience.longest_answer([short, long]) == 1250
-
-
 def dreams(model: ExperienceModel) -> None:
     """It answers every context with a value, whatever it has learned."""
     task = tasks_of("held_out", 3)[0]
