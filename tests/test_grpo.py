@@ -123,9 +123,13 @@ from dreamgym_env.types import Sampling
 groups = collect(Collector(run.model, run.pool, Sampling(1.0, max_tokens=12), 256), tasks, 5)
 scored = [grpo.Scored(r, tuple(0.5 - i for i in range(len(r.turns)))) for g in groups for r in g]
 norm = grpo.optimizer_step(run, scored, True)["grad_norm"]
-print(f"NORM {run.accelerator.num_processes} {norm}\\n", end="")  # one write, or two processes mix their words
+run.weights_changed()
+size = sum(float(weight.detach().double().abs().sum()) for weight in run.model.model.parameters())
+shared = any(type(weight).__name__ == "DTensor" for weight in run.network.parameters())
+told = f"NORM {run.accelerator.num_processes} {norm} {size} {shared}\\n"
+print(told, end="")  # one write, or two processes mix their words
 """
-    program = str(script(tmp_path, config(token_budget=256, num_envs=20), body))
+    program = str(script(tmp_path, config(token_budget=256, num_envs=20, shard=shard), body))
     one = subprocess.run([sys.executable, program], check=True, capture_output=True, text=True).stdout
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", program]
     two = subprocess.run(launcher, check=True, capture_output=True, text=True).stdout

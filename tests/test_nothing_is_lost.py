@@ -122,7 +122,7 @@ def program(job: Job, work: Path) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_killed_job_goes_on_as_if_nothing_had_happened(name: str, tmp_path: Path) -> None:
-    folders = [tmp_path / "killed", tmp_path / "whole"]
+    folders = [tmp_path / "killed" / "run", tmp_path / "whole" / "run"]  # trajectories are named after the last part
     killed, whole = (MAKERS[name](folder, tmp_path) for folder in folders)
     process = subprocess.Popen(program(killed, tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and not killed.begun(folders[0]):

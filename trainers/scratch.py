@@ -94,7 +94,7 @@ def _whole_lines(texts: Sequence[str], share: float) -> tuple[str, ...]:
     lines: Counter[str] = Counter()
     for text in texts:
         found = (line for turn in turns.split(text) for line in (turn.split("\n")[0], *re.findall("\n[^\n]*", turn)))
-        lines.update({line for line in found if _may_be_a_token(line)})
+        lines.update([*dict.fromkeys(filter(_may_be_a_token, found))])  # a set has another order in each process
     return tuple(line for line, count in lines.most_common(200) if count >= max(share * len(texts), 2))
 
 

@@ -64,6 +64,11 @@ def submits(element: Element, page: WebPage, aim: Aim) -> bool:
     return is_submit(element)
 
 
+def submits_or_covers(element: Element, page: WebPage, aim: Aim) -> bool | None:
+    """As `submits`; the tab around a submit button may pass a click on to it."""
+    return None if element.role == "tab" and element.name in SUBMIT else is_submit(element)
+
+
 def is_submit(element: Element) -> bool:
     """Whether a click on it sends the page's form."""
     return element.role in ("button", "clickable") and element.name in SUBMIT
