@@ -100,10 +100,10 @@ def test_a_small_model_of_it_is_trained_measured_dreamed_and_audited(folder: Pat
     settings = importlib.import_module("dreamgym_env.trainers.experience_config")
     world, data = str(folder / "world.yaml"), (folder / "train.jsonl",)
     sizes = scratch.SmallConfig(hidden_size=64, heads=2, layers=3, attention=(1, 2), feed_forward=128)
-    words = vocabulary.VocabularyConfig(data, None, folder / "words", world, phrases=200, model=sizes)
+    words = vocabulary.VocabularyConfig(data, None, folder / "words", (world,), phrases=200, model=sizes)
     assert vocabulary.main(words)["vocabulary"] > 300
     config = settings.ExperienceTrainingConfig(
-        data, folder / "experience", world, str(folder / "words"), "keep",
+        data, folder / "experience", (world,), str(folder / "words"), "keep",
         million_tokens=0.25, permute_share=0.0, top_k=0,
     )  # fmt: skip
     card = experience.main(config)

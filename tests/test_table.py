@@ -251,8 +251,7 @@ def test_a_killed_table_goes_on_and_is_the_table_of_an_uninterrupted_run(sizes: 
         while process.poll() is None and not moment.exists():
             time.sleep(0.005)
         process.kill()
-        process.wait()
-        assert not (broken / "ppo-dream" / "seed-0" / "result.json").exists()
+        assert process.wait() == -9, "the table was done before it could be killed"
     subprocess.run(run("broken"), check=True, capture_output=True)
 
     def told(folder: str) -> Any:
