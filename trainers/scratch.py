@@ -222,7 +222,7 @@ def deepened(model: Any, times: int) -> Any:
     if not isinstance(model, Lfm2ForCausalLM) or times < 2:
         raise ValueError(f"`deepen` must be >= 2 for an LFM2 base, got {times} for a {type(model).__name__}")
     config = deepcopy(model.config)
-    config.layer_types = [kind for kind in model.config.layer_types for _ in range(times)]
+    config.layer_types = [kind for kind in model.config.layer_types or () for _ in range(times)]
     config.num_hidden_layers *= times
     weights = {}
     for name, weight in model.state_dict().items():
