@@ -23,7 +23,7 @@ from dreamed_shop import ShopModel, actions_of, play, tasks_of
 from openenv.core import GenericEnvClient
 
 from dreamgym_env.trainers.pools import open_pool
-from dreamgym_env.trainers.serve import ServeConfig, Table, TextAction, TextEnvironment, make_app
+from dreamgym_env.trainers.serve import ServeConfig, Table, TextAction, TextEnvironment, make_app, run_to_end
 
 
 def dream_pool(size: int, model: ShopModel | None = None) -> Any:
@@ -54,7 +54,7 @@ def together(url: str, jobs: Sequence[Callable[[Any], Awaitable[Any]]]) -> list[
     async def everyone() -> list[Any]:
         return list(await asyncio.gather(*(one(job) for job in jobs)))
 
-    return asyncio.run(everyone())
+    return run_to_end(everyone())
 
 
 def test_clients_play_their_own_episodes_in_one_batch() -> None:
@@ -139,7 +139,7 @@ def test_a_full_server_refuses_and_takes_again_who_comes_later() -> None:
         raise AssertionError("no session was freed")
 
     with served(dream_pool(1)) as url:
-        found = asyncio.run(scene())
+        found = run_to_end(scene())
     assert found[0] == found[1], "the same seed draws the same task"
 
 
@@ -184,7 +184,7 @@ def test_who_leaves_in_the_middle_stops_nobody_else() -> None:
         state, *_ = await second
         return state, first.cancelled()
 
-    assert asyncio.run(scene()) == (play(tasks_of("train", 1)[0]).transitions[0].next_state, True)
+    assert run_to_end(scene()) == (play(tasks_of("train", 1)[0]).transitions[0].next_state, True)
 
 
 def test_the_command_serves() -> None:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from openenv.core.env_server import Environment, create_app
@@ -23,6 +23,8 @@ from openenv.core.env_server.types import Action, Observation, State
 from dreamgym_env.types import Task
 
 from .pools import EnvPool, StepResult, open_pool, read_settings
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,13 @@ class Table:
         return await asyncio.get_running_loop().run_in_executor(self._worker, job)
 
 
+def run_to_end(task: Coroutine[Any, Any, T]) -> T:
+    """What it returns. It runs in a thread of its own: the caller's may have a running event loop (a notebook's, that
+    of a browser)."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, task).result()
+
+
 class TextEnvironment(Environment[TextAction, TextObservation, State]):  # type: ignore[misc]
     """One client's session. Raises ValueError, which the client is told, for an unknown task, a step before a reset
     and a step after the end."""
@@ -167,10 +176,10 @@ class TextEnvironment(Environment[TextAction, TextObservation, State]):  # type:
         return self._observation(state, info, reward=reward, done=self._over, truncated=truncated)
 
     def reset(self, seed: int | None = None, episode_id: str | None = None, **kwargs: Any) -> TextObservation:
-        return asyncio.run(self.reset_async(seed, episode_id, **kwargs))
+        return run_to_end(self.reset_async(seed, episode_id, **kwargs))
 
     def step(self, action: TextAction, timeout_s: float | None = None, **kwargs: Any) -> TextObservation:
-        return asyncio.run(self.step_async(action))
+        return run_to_end(self.step_async(action))
 
     @property
     def state(self) -> State:
