@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from dreamgym_env.curriculum import Curriculum
-from dreamgym_env.loading import embedded_policy_path
+from dreamgym_env.loading import starting_policy
 from dreamgym_env.trajectories import read_trajectories, write_trajectories
 from dreamgym_env.types import Sampling, Task, Trajectory
 
@@ -85,7 +85,7 @@ def rounds_of(config: OfflineConfig, pool: EnvPool) -> PlayRound:
     """Plays rounds of the tasks that RL with the same seed would play."""
     from dreamgym_env.language_model import TransformersModel
 
-    path = str(embedded_policy_path(pool.domain.name)) if config.policy == "embedded" else config.policy
+    path = starting_policy(pool.domain) if config.policy == "embedded" else config.policy
     model = TransformersModel.load(path, dtype="float32", device=config.device)
     curriculum = Curriculum([task for task in pool.tasks if task.split == "train"], 0.0, config.seed)
     sampling = Sampling(temperature=config.temperature, max_tokens=config.max_tokens)
