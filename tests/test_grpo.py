@@ -218,6 +218,30 @@ def test_failures_can_weigh_less(config: Any) -> None:
         config(negative_weight=2)
 
 
+def test_what_leads_on_is_told_from_what_leads_round_in_a_circle(config: Any) -> None:
+    """GiGPO: the same state twice in a success, and once in a failure."""
+    turn = Turn((1,), (2,), (-1.0,))
+    group = [episode("success", (turn, turn)), episode("failure"), episode("model_error", (turn, turn))]
+    scored, _ = grpo.score(config(step_weight=2.0, step_discount=0.5), [group])
+    # Returns at the state: 0.5, 1, and 0; mean and sample std 0.5: 0, 1, -1. By episode: +- sqrt(1/2).
+    assert [item.advantages for item in scored] == [
+        pytest.approx((0.70711, 2.70711), abs=1e-4),
+        pytest.approx((-2.70711,), abs=1e-4),
+    ]
+    steps = group[0].trajectory.transitions
+    elsewhere = dataclasses.replace(
+        group[0].trajectory, transitions=(dataclasses.replace(steps[0], state="c"), steps[1])
+    )
+    group[0] = dataclasses.replace(group[0], trajectory=elsewhere)
+    scored, _ = grpo.score(config(step_weight=1.0, step_discount=0.5), [group])
+    assert [item.advantages for item in scored] == [
+        pytest.approx((0.70711, 1.41421), abs=1e-4),
+        pytest.approx((-1.41421,), abs=1e-4),
+    ]
+    with pytest.raises(ValueError, match=r"`step_discount` must be in \(0, 1\], got 0"):
+        config(step_discount=0.0)
+
+
 def test_an_action_that_changed_nothing_can_be_kept_from_the_credit_of_a_success(config: Any) -> None:
     turns = (Turn((1,), (2,), (-1.0,)), Turn((1,), (2,), (-1.0,), possible=False))
     group = [episode("success", turns), episode("failure", turns)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from .evaluate import Evaluation, choose_episodes, summarise
 from .pools import open_pool
 from .report import Report, render
 from .report_curve import Point
-from .worlds import WORLDS, World, WorldName
+from .worlds import WORLDS, DemoSizes, World, WorldName
 
 if TYPE_CHECKING:
     from .grpo_config import GRPOConfig
@@ -38,11 +38,11 @@ SPARE_SECONDS = 12.0
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """Settings of `dreamgym demo`. The defaults fit two CPU cores."""
+    """Settings of `dreamgym demo`. The defaults fit two CPU cores; None is the world's own (`worlds.py`)."""
 
     out: Path = Path("runs/demo")
     """Folder for the report, the figures and the trained policy."""
-    minutes: float = 8.0
+    minutes: float | None = None
     """Time for everything, > 0; training takes what the rest leaves, at least one update."""
     policy: str = "embedded"
     """Starting policy: "embedded" (the bundled one), a checkpoint folder or a hub name."""
@@ -52,13 +52,13 @@ class DemoConfig:
     """As `replay_buffer` of `gym.make`; "none" for a dream without demonstrations."""
     world: WorldName = "webshop"
     """Which bundled world."""
-    episodes: int = 200
+    episodes: int | None = None
     """Held-out tasks of the first and the last evaluation for real, >= 1."""
-    dream_episodes: int = 80
+    dream_episodes: int | None = None
     """At most so many of them are also evaluated in the dream, which takes longer, >= 1."""
-    curve_episodes: int = 60
+    curve_episodes: int | None = None
     """Held-out tasks of the evaluations in between, >= 1."""
-    curve_every: int = 4
+    curve_every: int | None = None
     """Updates between evaluations, >= 1."""
     audit_episodes: int = 40
     """Dreamed episodes of an audit where the experience model's card has none, >= 1."""
@@ -68,8 +68,8 @@ class DemoConfig:
     """Groups in each update, >= 1."""
     group_size: int = 8
     """Episodes of each task, >= 2."""
-    learning_rate: float = 2e-4
-    """AdamW's rate."""
+    learning_rate: float | None = None
+    """AdamW's rate; None is that of the world's preset (`dreamgym grpo laptop/...`)."""
     temperature: float = 0.4
     """Sampling temperature of evaluations; training samples warmer."""
     max_tokens: int = 48
@@ -83,13 +83,21 @@ class DemoConfig:
         """Dream and real environment."""
         return WORLDS[self.world]
 
+    @property
+    def sizes(self) -> DemoSizes:
+        """The world's sizes, and over them what is given here."""
+        given = {one.name: getattr(self, one.name) for one in fields(DemoSizes)}
+        return replace(self.place.demo, **{name: value for name, value in given.items() if value is not None})
+
     def __post_init__(self) -> None:
-        if self.minutes <= 0:
+        if self.sizes.minutes <= 0:
             raise ValueError(f"`minutes` must be > 0, got {self.minutes}")
-        counts = ("episodes", "dream_episodes", "curve_episodes", "curve_every", "audit_episodes", "max_updates")
-        for name in (*counts, "tasks_per_update"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be >= 1, got {getattr(self, name)}")
+        counts = {one.name: getattr(self.sizes, one.name) for one in fields(DemoSizes) if one.name != "minutes"}
+        for name in ("audit_episodes", "max_updates", "tasks_per_update"):
+            counts[name] = getattr(self, name)
+        for name, count in counts.items():
+            if count < 1:
+                raise ValueError(f"`{name}` must be >= 1, got {count}")
 
 
 @dataclass
@@ -137,11 +145,12 @@ def check_assets(config: DemoConfig) -> None:
 
 
 def grpo_config(config: DemoConfig) -> GRPOConfig:
-    """The demo's settings as GRPO's: the preset `small`, in the dream, evaluated in dream and reality."""
+    """The demo's settings as GRPO's: the world's laptop preset, in the dream, evaluated in dream and reality."""
     from .grpo_config import PRESETS
 
+    preset = PRESETS[f"laptop/{config.world}"][1]
     return replace(
-        PRESETS["small"][1],
+        preset,
         policy=config.policy,
         env_id=config.place.dream,
         output=str(config.out),
@@ -151,11 +160,11 @@ def grpo_config(config: DemoConfig) -> GRPOConfig:
         updates=config.max_updates,
         tasks_per_update=config.tasks_per_update,
         group_size=config.group_size,
-        learning_rate=config.learning_rate,
+        learning_rate=config.learning_rate or preset.learning_rate,
         mini_batch=8,  # the preset's 16 for rounds of half the size: as many optimizer steps
         max_tokens=config.max_tokens,
-        eval_every=config.curve_every,
-        eval_episodes=config.episodes,
+        eval_every=config.sizes.curve_every,
+        eval_episodes=config.sizes.episodes,
         eval_temperature=config.temperature,
         seed=config.seed,
     )
@@ -219,14 +228,14 @@ def train(run: Run[GRPOConfig], config: DemoConfig, clock: Clock, views: Views) 
     from .logs import MetricsLog
     from .loop import train_once
 
-    points: list[Point] = []
+    points, sizes = list[Point](), config.sizes
     with MetricsLog(run.folder) as log, views.training() as tell:
         while run.update < config.max_updates:
-            due = run.update > 0 and run.update % config.curve_every == 0
+            due = run.update > 0 and run.update % sizes.curve_every == 0
             if run.update > 0 and not clock.room(due):
                 break
             if due:
-                points.append(evaluate(run, config.curve_episodes, config.dream_episodes).point)
+                points.append(evaluate(run, sizes.curve_episodes, sizes.dream_episodes).point)
             begun = time.monotonic()
             metrics = train_once(run, learn_from, None, config.tasks_per_update)
             log.write(run.update, metrics)
@@ -238,8 +247,9 @@ def train(run: Run[GRPOConfig], config: DemoConfig, clock: Clock, views: Views) 
 def main(config: DemoConfig) -> None:
     """The whole demo; writes `report.html`, `demo.json`, `metrics.jsonl` and `policy/` into `config.out`."""
     check_assets(config)
-    clock = Clock(config.minutes, time.monotonic())
-    views = Views(config.minutes)
+    sizes = config.sizes
+    clock = Clock(sizes.minutes, time.monotonic())
+    views = Views(sizes.minutes)
     views.stage(f"Loading the experience model, the starting policy and the real {config.place.title}")
     quieten()
     if config.threads:
@@ -255,15 +265,15 @@ def main(config: DemoConfig) -> None:
     views.stage("Can this dream be trusted? Its audit")
     source, audit = audited(config, run)
     views.audit(source, audit)
-    views.stage(f"The starting policy on {config.episodes} held-out tasks, dreamed and real")
+    views.stage(f"The starting policy on {sizes.episodes} held-out tasks, dreamed and real")
     begun = time.monotonic()
-    before = evaluate(run, config.episodes, config.dream_episodes)
+    before = evaluate(run, sizes.episodes, sizes.dream_episodes)
     clock.evaluation = time.monotonic() - begun
     views.evaluation(before.point)
     views.stage(f"GRPO in the dream, without a single step in the real {config.place.title}")
     points = train(run, config, clock, views)
     views.stage("The trained policy on the same tasks")
-    after = evaluate(run, config.episodes, config.dream_episodes)
+    after = evaluate(run, sizes.episodes, sizes.dream_episodes)
     save_policy(config.out / "policy", run.model.model, run.model.tokenizer)
     points = [before.point, *points, after.point]
     told = choose_episodes_to_tell(before.dreamed, after.dreamed, config.place)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,8 +95,15 @@ def score(config: GRPOConfig, groups: Sequence[Sequence[Rollout]]) -> tuple[list
         if p in chosen and kept_PG[p, g] and rollout.response_tokens
     ]
     given_back = mean_penalty(config, [rollout for rollout, _ in learned]) if config.center_penalties else 0.0
+    by_step = step_advantages(config, groups)
     scored = [
-        Scored(rollout, tuple(credit(config, advantage, turn) + given_back for turn in rollout.turns))
+        Scored(
+            rollout,
+            tuple(
+                credit(config, advantage + at_step, turn) + given_back
+                for turn, at_step in zip(rollout.turns, by_step[id(rollout)], strict=True)
+            ),
+        )
         for rollout, advantage in learned
     ]
     scored = [item for item in scored if any(abs(advantage) > SPREAD_TOLERANCE for advantage in item.advantages)]
@@ -108,6 +116,29 @@ def score(config: GRPOConfig, groups: Sequence[Sequence[Rollout]]) -> tuple[list
         "collect/broken_episodes": float((~kept_PG).sum()),
         "collect/episodes_learned": float(len(scored)),
     }
+
+
+def step_advantages(config: GRPOConfig, groups: Sequence[Sequence[Rollout]]) -> dict[int, list[float]]:
+    """What each turn of each whole episode, by the episode's `id`, has as an advantage among the turns of its group at
+    the same state (GiGPO, arXiv:2505.10978): its discounted return, normalised as the episodes' are, times
+    `step_weight`."""
+    found = {id(one): [0.0] * len(one.turns) for group in groups for one in group}
+    for group in groups if config.step_weight else ():
+        places = defaultdict[str, list[tuple[int, int, float]]](list)
+        for rollout in group:
+            if rollout.trajectory.broken:
+                continue
+            for index, step in enumerate(rollout.trajectory.transitions):
+                discount = config.step_discount ** (len(rollout.turns) - 1 - index)
+                places[step.state].append((id(rollout), index, discount * reward_of(config, rollout)))
+        for turns in places.values():
+            returns_1G = torch.tensor([[value for *_, value in turns]])
+            kept_1G = torch.ones_like(returns_1G, dtype=torch.bool)
+            for (rollout_id, index, _), value in zip(
+                turns, grpo_advantages(returns_1G, kept_1G, config.scale_by_std)[0].tolist(), strict=True
+            ):
+                found[rollout_id][index] = config.step_weight * value
+    return found
 
 
 def in_sequences(scored: Sequence[Scored]) -> list[Scored]:

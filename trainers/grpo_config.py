@@ -25,6 +25,12 @@ class GRPOConfig(RunConfig):
     negative_weight: float = 1.0
     """Factor of negative advantages, in [0, 1]. Failures that are longer than successes have more tokens to push down
     than those have to pull up; 0 learns from what went better than its group alone (RAFT++, arXiv:2504.11343)."""
+    step_weight: float = 0.0
+    """Weight of advantages by step, >= 0 (GiGPO, arXiv:2505.10978): how soon success followed on a response, against
+    all responses of the group to the same state; so what leads round in a circle is told from what leads on. 0 for
+    none."""
+    step_discount: float = 0.95
+    """How much less a success counts for a response with each step that lies between, in (0, 1]."""
     credit_impossible: bool = True
     """Whether a response whose action the state does not offer shares in its episode's positive advantage, though its
     action changed nothing."""
@@ -36,6 +42,8 @@ class GRPOConfig(RunConfig):
         super().__post_init__()
         self.check("extra_groups", self.extra_groups >= 0, ">= 0")
         self.check("negative_weight", 0 <= self.negative_weight <= 1, "in [0, 1]")
+        self.check("step_weight", self.step_weight >= 0, ">= 0")
+        self.check("step_discount", 0 < self.step_discount <= 1, "in (0, 1]")
         self.check("keep_share", 0 < self.keep_share <= 1, "in (0, 1]")
         self.check("group_size", self.group_size >= 2, ">= 2: advantages compare the episodes of a group")
 

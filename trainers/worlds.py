@@ -1,4 +1,4 @@
-"""The bundled worlds by name: a dream, the real environment that it dreams of, and how the latter is made."""
+"""The bundled worlds by name: a dream, the real environment that it dreams of, and what the commands do there."""
 
 from __future__ import annotations
 
@@ -6,6 +6,22 @@ from dataclasses import dataclass
 from typing import Literal
 
 WorldName = Literal["webshop", "alfworld"]
+
+
+@dataclass(frozen=True)
+class DemoSizes:
+    """What `dreamgym demo` takes on in a world. Two CPU cores are counted on."""
+
+    minutes: float = 8.0
+    """Time for everything."""
+    episodes: int = 200
+    """Held-out tasks of the first and the last evaluation for real."""
+    dream_episodes: int = 80
+    """At most so many of them are also evaluated in the dream."""
+    curve_episodes: int = 60
+    """Held-out tasks of the evaluations in between."""
+    curve_every: int = 4
+    """Updates between evaluations."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +35,8 @@ class World:
     """Gymnasium id of the real environment."""
     real_settings: tuple[str, ...] = ()
     """Keywords of `gym.make` for the real one, as name=value."""
+    demo: DemoSizes = DemoSizes()
+    """Sizes of its demo."""
 
 
 WORLDS: dict[str, World] = {
