@@ -465,7 +465,9 @@ def test_config_says_what_is_wrong() -> None:
         GRPOConfig(dual_clip=0.5)
     with pytest.raises(ValueError, match=r"`keep_share` must be in \(0, 1\], got 0"):
         GRPOConfig(keep_share=0)
-    assert [GRPOConfig(warmup_updates=4, learning_rate=1.0).rate(update) for update in (0, 3, 9)] == [0.25, 1, 1]
+    warm = GRPOConfig(warmup_updates=4, learning_rate=1.0)
+    assert [warm.rates(progress) for progress in (0.5, 1, 4, 9.5)] == [(0.125,), (0.25,), (1,), (1,)]
+    assert GRPOConfig(learning_rate=1.0).rates(0.1) == (1,)
 
 
 def test_the_command_line_takes_a_preset_and_overrides(

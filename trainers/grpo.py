@@ -179,8 +179,6 @@ def mean_penalty(config: GRPOConfig, rollouts: Sequence[Rollout]) -> float:
 def learn(run: Run[GRPOConfig], scored: Sequence[Scored]) -> Metrics:
     """`epochs` passes over the sequences in shuffled mini-batches, one optimizer step each; means over all tokens."""
     sums: Metrics = {}
-    for group in run.optimizer.param_groups:
-        group["lr"] = run.config.rate(run.update)
     run.network.train()
     for number, chosen in enumerate(mini_batches(run, len(scored))):
         add_up(sums, optimizer_step(run, [scored[index] for index in chosen], first=number == 0))

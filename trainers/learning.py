@@ -24,12 +24,19 @@ LossOf = Callable[[Sequence[int]], tuple[Tensor, Metrics]]
 
 
 def mini_batches(run: Run[RunConfig], count: int) -> Iterator[list[int]]:
-    """Indices of `count` sequences, shuffled and split evenly into about `mini_batch` each, `epochs` times over."""
+    """Indices of `count` sequences, shuffled and split evenly into about `mini_batch` each, `epochs` times over; the
+    optimizer's rates are set for each."""
     rng = np.random.default_rng([run.config.seed, run.update, SHUFFLE])
     parts = max(1, round(count / run.config.mini_batch)) if count else 0
-    for _ in range(run.config.epochs):
-        for chosen in np.array_split(rng.permutation(count), parts) if parts else ():
-            yield [int(index) for index in chosen]
+    steps = parts * run.config.epochs
+    for step in range(steps):
+        if step % parts == 0:
+            chosen = np.array_split(rng.permutation(count), parts)
+        for group, rate in zip(
+            run.optimizer.param_groups, run.config.rates(run.update + (step + 1) / steps), strict=True
+        ):
+            group["lr"] = rate
+        yield [int(index) for index in chosen[step % parts]]
 
 
 def optimizer_step(
@@ -127,7 +134,7 @@ def learning_figures(run: Run[RunConfig], sums: Mapping[str, float]) -> Metrics:
         "train/skipped_steps": float(found["skipped"]),
         "train/tokens": float(found["tokens"]),
         "train/padding_share": found["padding"] / steps,
-        "train/learning_rate": run.config.rate(run.update),
+        "train/learning_rate": run.config.rates(run.update + 1)[0],
     }
 
 

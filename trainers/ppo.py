@@ -105,9 +105,6 @@ def spread_figures(config: PPOConfig, groups: Sequence[Sequence[Rollout]]) -> Me
 def learn(run: Run[PPOConfig], items: Sequence[Estimated]) -> Metrics:
     """`epochs` passes over the sequences in shuffled mini-batches, one step of policy and critic each."""
     config, sums = run.config, Metrics()
-    rates = (config.rate(run.update), config.critic_rate(run.update))
-    for group, rate in zip(run.optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate
     idle = (0,) if run.update < config.critic_warmup else ()
     run.network.train()
     for number, chosen in enumerate(mini_batches(run, len(items))):
@@ -118,7 +115,7 @@ def learn(run: Run[PPOConfig], items: Sequence[Estimated]) -> Metrics:
         "train/value_loss": sums.get("value_loss", 0.0) / values,
         "train/value_clip_share": sums.get("value_clipped", 0.0) / values,
         "train/critic_grad_norm": sums.get("critic_grad_norm", 0.0) / steps,
-        "train/critic_learning_rate": rates[1],
+        "train/critic_learning_rate": config.rates(run.update + 1)[1],
     }
 
 

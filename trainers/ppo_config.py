@@ -71,9 +71,9 @@ class PPOConfig(RunConfig):
         self.check("kl_horizon", self.kl_horizon >= 1, ">= 1")
         self.check("kl_target", self.kl_target is None or self.kl_coef > 0, "None where `kl_coef` is 0")
 
-    def critic_rate(self, update: int) -> float:
-        """The critic's learning rate in the round after `update` rounds."""
-        return self.critic_learning_rate * self.warmth(update)
+    def rates(self, progress: float) -> tuple[float, ...]:
+        """As above, and the critic's."""
+        return (*super().rates(progress), self.critic_learning_rate * self.warmth(progress))
 
 
 _PAPER = PPOConfig(

@@ -47,7 +47,8 @@ class RunConfig:
     learning_rate: float = 1e-6
     """AdamW's rate."""
     warmup_updates: int = 0
-    """Updates over which the rate rises linearly; constant afterwards."""
+    """Updates over which the rate rises linearly, step by step; constant afterwards. AdamW's first steps are its
+    largest, whatever the gradient: without a rise they can throw a small policy off."""
     weight_decay: float = 0.01
     mini_batch: int = 64
     """Sequences (episodes, or with `history` turns) of an optimizer step, about: the round is split evenly."""
@@ -155,10 +156,10 @@ class RunConfig:
         if not holds:
             raise ValueError(f"`{name}` must be {expected}, got {getattr(self, name)}")
 
-    def warmth(self, update: int) -> float:
-        """The share of its full rate at which the round after `update` rounds learns, in (0, 1]."""
-        return min(1.0, (update + 1) / max(1, self.warmup_updates))
+    def warmth(self, progress: float) -> float:
+        """The share of its full rate at which is learned after so many updates and parts of one, in [0, 1]."""
+        return min(1.0, progress / max(1, self.warmup_updates)) if self.warmup_updates else 1.0
 
-    def rate(self, update: int) -> float:
-        """The policy's learning rate in the round after `update` rounds."""
-        return self.learning_rate * self.warmth(update)
+    def rates(self, progress: float) -> tuple[float, ...]:
+        """The learning rates of the optimizer's groups after so many updates and parts of one: the policy's first."""
+        return (self.learning_rate * self.warmth(progress),)
