@@ -320,8 +320,11 @@ def test_a_dream_of_real_pages_is_the_real_web(make: Callable[..., gym.Env[str, 
     if reason := unrecorded(domain):
         pytest.skip(reason)
     episodes = [one for one in recorded(domain) if one.end_reason != "left_sites"]
-    env, counts = make(tasks=list({one.task.task_id: one.task for one in episodes}.values())), Counter[str]()
+    tasks = list({one.task.task_id: one.task for one in episodes}.values())
+    model, counts = RecordedModel(domain), Counter[str]()
+    env = make(tasks=tasks, experience_model=model)
     for episode in episodes[:60]:
+        model.task_id = episode.task.task_id
         env.reset(options={"task_id": episode.task.task_id})
         for step in episode.transitions:
             state, reward, terminated, _, info = env.step(step.action)
