@@ -20,12 +20,6 @@ def recorded(domain: str) -> tuple[Trajectory, ...]:
     return tuple(read_trajectories(embedded_trajectories_path(domain)))
 
 
-def unrecorded(domain: str) -> str | None:
-    """Why there are none, or None."""
-    path = embedded_trajectories_path(domain)
-    return None if path.exists() else f"no real episodes of {domain} are bundled at {path.parent.name}/{path.name}"
-
-
 @cache
 def pages(domain: str) -> tuple[Task, ...]:
     """The tasks that some of them won by at least two actions, each once."""

@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from dreamed_pages import recorded, unrecorded
+from dreamed_pages import recorded
 
 from dreamgym_env.domain import Domain, load_domain
+from dreamgym_env.domains.miniwob_games import GAMES, PLAIN
 from dreamgym_env.domains.web import MINIWOB, WEBARENA
 from dreamgym_env.domains.web_actions import parse_call
 from dreamgym_env.domains.web_page import read
@@ -499,8 +500,6 @@ def test_the_referee() -> None:
 @pytest.mark.parametrize("name", ["webarena", "miniwob"])
 def test_everything_agrees_with_real_episodes(name: str) -> None:
     """On all bundled ones: what is possible, what is known, that the truth contradicts nothing, how episodes end."""
-    if reason := unrecorded(name):
-        pytest.skip(reason)
     domain, counts = load_domain(name), Counter[str]()
     for episode in recorded(name):
         for index, step in enumerate(episode.transitions):
@@ -524,10 +523,16 @@ def test_everything_agrees_with_real_episodes(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "least"), [("webarena", 4), ("miniwob", 20)])
 def test_the_bundled_episodes_are_of_many_tasks(name: str, least: int) -> None:
-    if reason := unrecorded(name):
-        pytest.skip(reason)
     assert len({WEBARENA.task_type(one.task) for one in recorded(name)}) >= least
     assert {one.task.split for one in recorded(name)} == {"train"}
     seeds = {task.task_id: task for task in choose_tasks(None, name, None)}
     assert {task.split for task in seeds.values()} == {"train", "held_out"}
     assert all(seeds[one.task.task_id] == one.task for one in recorded(name))
+
+
+def test_what_is_bundled_of_miniwob_has_none_of_its_words() -> None:
+    tasks = choose_tasks(None, "miniwob", None)
+    assert {MINIWOB.task_type(one) for one in tasks} == set(PLAIN) < set(GAMES)
+    assert all(one.initial_state for one in tasks)
+    unsaid = {one.instruction for one in tasks if MINIWOB.task_problem(one)}
+    assert unsaid <= {'Click on a "text" widget.', 'Click on a "textarea" widget.'}
