@@ -9,7 +9,7 @@ from dreamed_shop import asked_actions
 
 from dreamgym_env.domain import load_domain
 from dreamgym_env.loading import embedded_trajectories_path
-from dreamgym_env.prompts import answer, told
+from dreamgym_env.prompts import answer, opening, told
 from dreamgym_env.trajectories import read_trajectories
 from dreamgym_env.types import Completion, Conversation, Sampling, Task, Trajectory, Transition
 
@@ -18,12 +18,6 @@ from dreamgym_env.types import Completion, Conversation, Sampling, Task, Traject
 def recorded(domain: str) -> tuple[Trajectory, ...]:
     """The bundled real episodes of a domain."""
     return tuple(read_trajectories(embedded_trajectories_path(domain)))
-
-
-def unrecorded(domain: str) -> str | None:
-    """Why there are none, or None."""
-    path = embedded_trajectories_path(domain)
-    return None if path.exists() else f"no real episodes of {domain} are bundled at {path.parent.name}/{path.name}"
 
 
 @cache
@@ -45,26 +39,34 @@ def recorded_actions(task: Task) -> list[str]:
 
 
 class RecordedModel:
-    """Answers with what came next in the recorded episode that began with the conversation's actions."""
+    """Answers with what came next in the recorded episode that began with the conversation's task and actions. Where
+    tasks tell the same instruction and first page and differ in what comes later (MiniWoB's seeds), `task_id` says
+    which of them is meant."""
 
     def __init__(self, domain: str) -> None:
         self.domain, self.asked = load_domain(domain), 0
+        self.task_id: str | None = None
 
     def complete(self, conversations: Sequence[Conversation], sampling: Sampling) -> list[Completion]:
         self.asked += len(conversations)
         return [Completion(self.reply(conversation)) for conversation in conversations]
 
     def reply(self, conversation: Conversation) -> str:
-        instruction, actions = asked_actions(conversation)
-        step = next(step for step in self._steps(instruction, actions))
+        _, actions = asked_actions(conversation)
+        asked = next(message["content"] for message in conversation if message["role"] == "user")
+        step = next(step for step in self._steps(asked, actions))
         shown = told(self.domain, step.state, step.next_state)
         return answer(f"after {len(actions)} actions", shown, step.reward, step.terminated)
 
-    def _steps(self, instruction: str, actions: Sequence[str]) -> list[Transition]:
-        """The step after these possible actions, in every episode that had them."""
+    def _steps(self, asked: str, actions: Sequence[str]) -> list[Transition]:
+        """The step after these possible actions, in every episode that had them and whose task `asked` begins with."""
         found = []
         for episode in recorded(self.domain.name):
+            if self.task_id not in (None, episode.task.task_id):
+                continue
             steps = [step for step in episode.transitions if step.possible]
-            if episode.task.instruction == instruction and [one.action for one in steps[: len(actions)]] == actions:
+            if [one.action for one in steps[: len(actions)]] != actions:
+                continue
+            if asked.startswith(opening(episode.task, told(self.domain, "", episode.task.initial_state))):
                 found.append(steps[len(actions) - 1])
         return found

@@ -15,9 +15,13 @@ pytest.importorskip("browsergym.core", reason="needs dreamgym-env[webarena]")
 
 from dreamgym_env.domains.miniwob_games import GAMES
 from dreamgym_env.domains.web_page import read
+from dreamgym_env.loading import choose_tasks
 from dreamgym_env.trainers.collect import write_tasks
+from dreamgym_env.trainers.pools import open_pool
+from dreamgym_env.trainers.text_play import ScriptedAgent, play_texts
 from dreamgym_env.wrappers.webarena.browser import BrowserError, browser, find_chromium
 from dreamgym_env.wrappers.webarena.miniwob import SEEDS, MiniWoBEnv
+from dreamgym_env.wrappers.webarena.miniwob_reader import MiniWoBReader
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=str(missing()))
 
@@ -124,6 +128,8 @@ def test_demonstrators_and_first_states(tmp_path: Path) -> None:
             env.step(actor.act(env))
         assert env.end_reason == "success", task_id
     env.close()
+    plain: Any = make_miniwob(task="plain", split="all", seeds=8).unwrapped
+    assert sorted(plain.task_ids) == sorted(task.task_id for task in choose_tasks(None, "miniwob", None))
     path = tmp_path / "tasks.jsonl"
     assert write_tasks("Real-MiniWoB-v0", path, {"task": "click-button", "seeds": 1}) == 2
     told = [json.loads(line) for line in path.read_text().splitlines()]
@@ -131,6 +137,33 @@ def test_demonstrators_and_first_states(tmp_path: Path) -> None:
         ("click-button-0", "train"), ("click-button-1000", "held_out"),
     ]  # fmt: skip
     assert all(one["instruction"] and read(one["initial_state"]).elements for one in told)
+
+
+def test_the_bundled_first_pages_are_those_that_open() -> None:
+    env: Any = make_miniwob(task="plain").unwrapped
+    for task in choose_tasks(None, "miniwob", "held_out")[::16]:
+        env.reset(options={"task_id": task.task_id})
+        assert env.task == task
+    env.close()
+
+
+def test_a_busy_page_is_waited_for() -> None:
+    env: Any = make_miniwob(task="click-test").unwrapped
+    env.reset(seed=0)
+    env._session.page.evaluate("() => void setTimeout(() => {const end = Date.now() + 900; while (Date.now() < end);})")
+    _, reward, _, _, info = env.step("click('1')")
+    assert (reward, info["possible"], info["error"]) == (1.0, True, "")
+    env.close()
+
+
+def test_an_agent_is_told_what_the_opened_page_asks_for() -> None:
+    """`task_of` opens no page, so instruction and first page are known from the reset on."""
+    pool = open_pool("Real-MiniWoB-v0", 1, task=["enter-text-dynamic", "click-option"], seeds=1, split="held_out")
+    assert {task.instruction for task in pool.tasks} == {""}
+    played = play_texts(pool, pool.tasks, ScriptedAgent(MiniWoBReader(0.0, 0)), "reader")
+    pool.close()
+    assert [one.trajectory.end_reason for one in played] == ["success", "success"]
+    assert all(read(one.trajectory.task.initial_state).elements for one in played)
 
 
 def test_environments_share_one_browser_and_survive_its_end() -> None:

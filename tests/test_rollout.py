@@ -13,7 +13,8 @@ from guessing_world import DOMAIN, TEMPLATE, make_task, make_tokenizer
 from dreamgym_env.trainers.agent import AgentChat, Rollout, Turn, read_action, read_thought, write_response
 from dreamgym_env.trainers.pools import SingleEnvPool, open_pool
 from dreamgym_env.trainers.rollout import Collector, collect
-from dreamgym_env.types import Completion, ModelError, Sampling, Trajectory
+from dreamgym_env.trainers.text_play import ScriptedAgent, play_texts
+from dreamgym_env.types import Completion, ModelError, Sampling, Task, Trajectory
 
 
 class Script:
@@ -189,3 +190,32 @@ def test_pools_need_tasks_and_a_size() -> None:
     with pytest.raises(ValueError, match="`size` must be >= 1"):
         pool(0)
     assert guessing_world.GuessingEnv(split="held_out").tasks[0].split == "held_out"
+
+
+class Unopened(guessing_world.GuessingEnv):
+    """Knows what a task asks for only once its page is opened, as MiniWoB++ does."""
+
+    task_ids = ("closed-0",)
+
+    def task_of(self, task_id: str) -> Task:
+        return Task(task_id, DOMAIN.name, "", "")
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        state, info = super().reset(seed=seed, options=options)
+        self.task = Task(self.task.task_id, DOMAIN.name, "Find the word", state)
+        return state, info | {"task": self.task}
+
+
+def test_a_task_is_what_it_says_once_it_is_opened() -> None:
+    pool = SingleEnvPool([Unopened()])
+    assert [task.instruction for task in pool.tasks] == [""]
+    model = Script(lambda prompt: write_response("say[moon]"))
+    ((rollout,),) = collect(Collector(model, pool, Sampling(max_tokens=20)), pool.tasks)
+    assert "Task: Find the word\n" in model.tokenizer.decode(model.prompts[0][0])
+    asked: list[str] = []
+    script = type("Asking", (), {"act": lambda self, task, *rest: asked.append(task.instruction) or "say[moon]"})()
+    (read,) = play_texts(pool, pool.tasks, ScriptedAgent(script), "asking")
+    assert asked == ["Find the word"]
+    for trajectory in (rollout.trajectory, read.trajectory):
+        assert (trajectory.task.initial_state, trajectory.success) == ("Say a word", True)
+        assert all(step.task == trajectory.task for step in trajectory.transitions)

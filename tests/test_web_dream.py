@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from dreamed_pages import recorded, unrecorded
+from dreamed_pages import recorded
 
 from dreamgym_env.domain import Domain, load_domain
+from dreamgym_env.domains.miniwob_games import GAMES, PLAIN
 from dreamgym_env.domains.web import MINIWOB, WEBARENA
 from dreamgym_env.domains.web_actions import parse_call
 from dreamgym_env.domains.web_page import read
@@ -307,6 +308,30 @@ OPEN_MAIL = miniwob(
     "email-inbox-delete", "[1] clickable '#close-email'", "[2] clickable '.trash'", "text 'Ut.'", "text 'Bo'",
     "text 'to me'",
 )  # fmt: skip
+CONTACT = miniwob(
+    "phone-book", "heading 'Amy'", "text 'Phone:'", "[1] link '110-000-1234'", "text 'Email:'", "[2] link 'amy1@b.io'",
+    "text 'Address:'", "[3] link '7 Ash Ct'", "[4] clickable '< 2 >'", "[5] link '<'", "[6] link '2'", "[7] link '>'",
+)  # fmt: skip
+CALL = "Find {} in the contact book and click on their email."
+PICK = miniwob(
+    "form-sequence-3", "[1] combobox '#dropdown' value='6 ft' options=['6 ft', '6ft 1in'] collapsed",
+    "[2] clickable '▾'", "[3] button 'Yes'", "[4] button 'No'",
+)  # fmt: skip
+CHOOSE = 'Choose {} from the dropdown, then click the button labeled "No".'
+MARK = miniwob(
+    "form-sequence-2", "[1] radio ''", "[2] radio '' checked", "[3] textbox '#input-1'",
+    "[4] textbox '#input-2' value='-7'", "[5] button 'Submit'",
+)  # fmt: skip
+CHECK = 'Check the 1st radio button and enter the number "-7" into the {} textbox.'
+DRAWN = miniwob("generate-number", "text '7'", "[1] button 'Generate'", "[2] button 'Submit'")
+DRAW = "Generate {} number{}, then press submit."
+SPIN = miniwob("use-spinner", "[1] spinbutton 'Select a value:' value='0'", "text '-6'", "[2] button 'Submit'")
+WORD = miniwob("find-word", "text 'In at. Sed, ut'", "[1] textbox '#answer-input' value='Sed.'", "[2] button 'Submit'")
+THIRD = 'Find the 3rd word in the paragraph, type that into the textbox and press "Submit".'
+MOVIE = miniwob(
+    "multi-orderings", "row 'Director'", "[1] textbox '' value='ames'", "row 'Year'", "[2] textbox '' value='1993'",
+    "row 'Genre'", "[3] textbox '' value='Action'", "[4] clickable 'Submit'",
+)  # fmt: skip
 DELETE = "Find the email by {} and click the trash icon to delete it."
 FIND = 'Navigate through the file tree. Find and click on the folder or file named "{}".'
 SUM = miniwob("simple-arithmetic", "text '7 - 9 ='", "[1] textbox '#math-answer' value='-2'", "[2] button 'Submit'")
@@ -335,11 +360,75 @@ SUM = miniwob("simple-arithmetic", "text '7 - 9 ='", "[1] textbox '#math-answer'
         (TREE, FIND.format("Cy"), "click('4')", True, False),
         (TREE, FIND.format("Cy"), "click('3')", False, None),
         (TREE.replace("expandable", "collapsable"), FIND.format("Bo"), "click('3')", None, None),
+        (CONTACT, CALL.format("Amy"), "click('2')", True, True),
+        (CONTACT, CALL.format("Amy"), "click('3')", True, True),  # MiniWoB asks for the person alone
+        (CONTACT, CALL.format("Bo"), "click('2')", True, False),
+        (CONTACT, CALL.format("Bo"), "click('7')", False, None),
+        (PICK, CHOOSE.format("6 ft"), "click('4')", True, True),
+        (PICK, CHOOSE.format("6 ft"), "click('3')", True, False),
+        (PICK, CHOOSE.format("6ft 1in"), "click('4')", True, False),
+        (PICK, CHOOSE.format("6 ft"), "click('2')", False, None),
+        (MARK, CHECK.format("2nd"), "click('5')", True, True),  # any radio button will do
+        (MARK.replace(" checked", ""), CHECK.format("2nd"), "click('5')", True, False),
+        (MARK, CHECK.format("1st"), "click('5')", True, False),
+        (DRAWN, DRAW.format("a", " less than 8"), "click('2')", True, True),
+        (DRAWN, DRAW.format("a", " greater than 7"), "click('2')", True, False),
+        (DRAWN, DRAW.format("an odd", ""), "click('2')", True, True),
+        (DRAWN.replace("7", "-"), DRAW.format("an odd", ""), "click('2')", True, False),
+        (DRAWN.replace("7", "-"), DRAW.format("an even", ""), "click('2')", True, True),
+        (DRAWN, DRAW.format("an even", ""), "click('1')", False, None),
+        (SPIN, "Select -6 with the spinner and hit Submit.", "click('2')", True, True),
+        (SPIN.replace("-6", "-6.7"), "Select -6 with the spinner and hit Submit.", "click('2')", True, True),
+        (SPIN, "Select 6 with the spinner and hit Submit.", "click('2')", True, False),
+        (WORD, THIRD, "click('2')", True, True),
+        (WORD.replace("Sed.", "sed"), THIRD, "click('2')", True, False),
+        (MOVIE, "Search for action movies directed by Ames from year 1993.", "click('4')", True, True),
+        (MOVIE, "Search for action movies directed by Ames from year 1994.", "click('4')", True, False),
         (BUTTONS.replace("click-button", "tic-tac-toe"), "Win.", "click('1')", None, None),
     ],
 )
 def test_ends_of_miniwob(page: str, instruction: str, action: str, ends: bool | None, success: bool | None) -> None:
     assert miniwob_end(page, instruction, action) == (ends, success)
+
+
+def test_which_button_was_the_last_is_told_where_there_are_several() -> None:
+    stays = "the page stays"
+    for page, instruction, action, said in (
+        (
+            PICK,
+            CHOOSE.format("6 ft"),
+            "click('3')",
+            f"click button 'Yes'; {stays}; 6 ft 6 ft yes; No Yes no; so failure",
+        ),
+        (CONTACT, CALL.format("Bo"), "click('2')", f"click link 'amy1@b.io'; {stays}; Bo Amy no; so failure"),
+        (DRAWN, DRAW.format("an odd", ""), "click('2')", f"click button 'Submit'; {stays}; odd 7 yes; so success"),
+    ):
+        asked = context(instruction, page, action=action, domain=MINIWOB)
+        step = Transition(asked.task, 0, page, action, page, float(said.endswith("success")), True)
+        episode = Trajectory(asked.task, (step,), "success" if step.reward else "failure")
+        assert WebAnnotator(MINIWOB).annotate(episode).transitions[0].reasoning_trace == said
+
+
+def test_a_text_is_compared_with_the_spaces_that_its_box_does_not_show() -> None:
+    page = miniwob("enter-text", "[1] textbox '#tt'", "[2] button 'Submit'")
+    shown = page.replace("'#tt'", "'#tt' value='sed'")
+    for typed, success in (("sed", True), (" sed", False)):
+        last = context(
+            'Enter "sed" into the text field and press Submit.', page, (f"fill('1', {typed!r})", shown),
+            action="click('2')", domain=MINIWOB,
+        )  # fmt: skip
+        right = Prediction("", shown, float(success), True)
+        wrong = Prediction("", shown, float(not success), True)
+        assert MINIWOB.contradiction(last, right) is None
+        assert MINIWOB.contradiction(last, wrong) is not None
+
+
+def test_a_number_box_may_change_when_it_is_left() -> None:
+    asked = [
+        context("Select -6 with the spinner and hit Submit.", SPIN, action=action, domain=MINIWOB)
+        for action in ("hover('1')", "focus('2')")
+    ]
+    assert [MINIWOB.known(one) is not None for one in asked] == [True, False]
 
 
 def test_miniwob_tasks_must_ask_for_what_the_page_shows() -> None:
@@ -411,8 +500,6 @@ def test_the_referee() -> None:
 @pytest.mark.parametrize("name", ["webarena", "miniwob"])
 def test_everything_agrees_with_real_episodes(name: str) -> None:
     """On all bundled ones: what is possible, what is known, that the truth contradicts nothing, how episodes end."""
-    if reason := unrecorded(name):
-        pytest.skip(reason)
     domain, counts = load_domain(name), Counter[str]()
     for episode in recorded(name):
         for index, step in enumerate(episode.transitions):
@@ -436,10 +523,16 @@ def test_everything_agrees_with_real_episodes(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "least"), [("webarena", 4), ("miniwob", 20)])
 def test_the_bundled_episodes_are_of_many_tasks(name: str, least: int) -> None:
-    if reason := unrecorded(name):
-        pytest.skip(reason)
     assert len({WEBARENA.task_type(one.task) for one in recorded(name)}) >= least
     assert {one.task.split for one in recorded(name)} == {"train"}
     seeds = {task.task_id: task for task in choose_tasks(None, name, None)}
     assert {task.split for task in seeds.values()} == {"train", "held_out"}
     assert all(seeds[one.task.task_id] == one.task for one in recorded(name))
+
+
+def test_what_is_bundled_of_miniwob_has_none_of_its_words() -> None:
+    tasks = choose_tasks(None, "miniwob", None)
+    assert {MINIWOB.task_type(one) for one in tasks} == set(PLAIN) < set(GAMES)
+    assert all(one.initial_state for one in tasks)
+    unsaid = {one.instruction for one in tasks if MINIWOB.task_problem(one)}
+    assert unsaid <= {'Click on a "text" widget.', 'Click on a "textarea" widget.'}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -207,6 +207,13 @@ def tasks_of(env: Any) -> Sequence[Task]:
             f"{type(env).__name__} must offer its tasks, as `tasks` or as `task_ids` with `task_of(id)`, got {tasks!r}"
         )
     return tuple(tasks)
+
+
+def opened(task: Task, info: Mapping[str, Any]) -> Task:
+    """The task as `info` has it after a reset: some worlds know instruction and first state only then, as a web page
+    has to be opened first."""
+    found = info.get("task")
+    return found if isinstance(found, Task) else task
 
 
 def domain_of(env: Any, tasks: Sequence[Task]) -> Domain:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from dreamgym_env.types import Completion, EndReason, ModelError, Sampling, Task, Trajectory, Transition
 
 from .agent import AgentChat, Rollout, Turn, read_action, read_thought
-from .pools import EnvPool, StepResult
+from .pools import EnvPool, StepResult, opened
 
 Progress = Callable[[int, int], None]
 """Called with (episodes ended, episodes in all) after each tick."""
@@ -117,13 +117,13 @@ def _start(
     indices, chosen = sorted(free)[:count], waiting[:count]
     free[:] = sorted(free)[count:]
     del waiting[:count]
-    for index, episode, (state, _) in zip(
+    for index, episode, (state, info) in zip(
         indices,
         chosen,
         collector.pool.reset(indices, [episode.task for episode in chosen]) if chosen else (),
         strict=True,
     ):
-        episode.state = state
+        episode.task, episode.state = opened(episode.task, info), state
         episode.pending = collector.next_prompt(chat, episode)
         needed = len(episode.pending) + collector.sampling.max_tokens
         if needed > collector.context_tokens:

@@ -22,7 +22,7 @@ from openenv.core.env_server.types import Action, Observation, State
 
 from dreamgym_env.types import Task
 
-from .pools import EnvPool, StepResult, open_pool, read_settings
+from .pools import EnvPool, StepResult, open_pool, opened, read_settings
 
 T = TypeVar("T")
 
@@ -164,6 +164,7 @@ class TextEnvironment(Environment[TextAction, TextObservation, State]):  # type:
         self._task = self.table.tasks[task_id] if task_id else tasks[int(self._rng.integers(len(tasks)))]
         self._state, self._over = State(episode_id=episode_id, step_count=0), False
         state, info = await self.table.reset(self.index, self._task)
+        self._task = opened(self._task, info)
         return self._observation(state, info)
 
     async def step_async(self, action: TextAction, timeout_s: float | None = None, **kwargs: Any) -> TextObservation:

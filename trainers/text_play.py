@@ -25,7 +25,7 @@ from dreamgym_env.types import (
 
 from .agent import Rollout, Turn, opening_message, read_action, read_thought, state_message
 from .collect import run_episode
-from .pools import EnvPool, SingleEnvPool, StepResult
+from .pools import EnvPool, SingleEnvPool, StepResult, opened
 from .rollout import Progress, end_reason_of
 
 
@@ -111,7 +111,7 @@ def play_texts(
         batch = tasks[start : start + pool.size]
         results = pool.reset(range(len(batch)), batch)
         episodes = [
-            TextEpisode(task, state, info.get("available_actions", ()))
+            TextEpisode(opened(task, info), state, info.get("available_actions", ()))
             for task, (state, info) in zip(batch, results, strict=True)
         ]
         while running := {index: one for index, one in enumerate(episodes) if one.end_reason is None}:

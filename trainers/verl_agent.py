@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from dreamgym_env.types import Task
 
 from .agent import opening_message, read_action, state_message
-from .pools import EnvPool
+from .pools import EnvPool, opened
 
 Observations = dict[str, Any]
 """`text`: a prompt for each episode; `image`: None; `anchor`: the bare states, by which GiGPO finds equal ones."""
@@ -104,7 +104,7 @@ class EnvironmentManager:
         self._episodes = []
         for task, (state, info) in zip(tasks, self.envs.reset(rows, tasks), strict=True):
             offered = info.get("available_actions", ())
-            self._episodes.append(_Episode(task, state, offered, info={**info, "won": False}))
+            self._episodes.append(_Episode(opened(task, info), state, offered, info={**info, "won": False}))
         return self._observations(), [dict(episode.info) for episode in self._episodes]
 
     def step(

@@ -10,9 +10,6 @@ from dreamgym_env.domains.miniwob_aims import (
     Aim,
     Closes,
     Found,
-    arithmetic,
-    boxes,
-    choose,
     click_behind,
     click_named,
     click_tab,
@@ -21,22 +18,31 @@ from dreamgym_env.domains.miniwob_aims import (
     collapsible,
     contact,
     detail,
-    enter,
-    equation,
     focus,
-    letters,
-    login,
-    movie,
     named_so,
-    option,
     role,
     submits,
     submits_or_covers,
-    table,
     ticket,
     trash,
     tree,
     tree_ends,
+)
+from dreamgym_env.domains.miniwob_forms import (
+    arithmetic,
+    boxes,
+    choose,
+    choose_and_click,
+    enter,
+    equation,
+    generated,
+    letters,
+    login,
+    movie,
+    option,
+    radio_and_box,
+    spinner,
+    table,
     word,
 )
 from dreamgym_env.domains.web_page import WebPage
@@ -74,6 +80,7 @@ def _game(
 GAMES = {
     "click-test": _game(r"Click the button\.", click_test, role("button")),
     "click-test-2": _game(r"Click button (ONE)\.", click_named("button"), role("button")),
+    "click-test-transfer": _game(r"Click button (ONE)\.", click_named("button"), role("button")),
     "click-button": _game(rf"Click on the {_QUOTED} button\.", click_named("button"), role("button")),
     "unicode-test": _game(rf"Click on the {_QUOTED} button\.", click_named("button"), role("button")),
     "click-link": _game(rf"Click on the link {_QUOTED}\.", click_named("clickable"), role("clickable")),
@@ -108,6 +115,7 @@ GAMES = {
     ),
     "click-checkboxes": _game(r"Select (.+) and click Submit\.", boxes, submits, form=True, most=True),
     "click-checkboxes-transfer": _game(r"Select (.+) and click Submit\.", boxes, submits, form=True, most=True),
+    "click-checkboxes-large": _game(r"Select (.+) and click Submit\.", boxes, submits, form=True, most=True),
     "click-option": _game(r"Select (.+) and click Submit\.", option, submits, form=True),
     "choose-list": _game(r"Select (.+) from the list and click Submit\.", choose, submits, form=True),
     "read-table": _game(r"Enter the value of (.+) into the text field and press Submit\.", table, submits, form=True),
@@ -116,6 +124,22 @@ GAMES = {
     "text-transform": _game(r"Type the text below .*", letters, submits, form=True),
     "find-word": _game(r"Find the (\d+)\w\w word in the paragraph.*", word, submits, form=True),
     "multi-orderings": _game(r"Search for (\w+) movies directed by (\w+) from year (\d+)\.", movie, submits, form=True),
+    "form-sequence-2": _game(
+        r'Check the (\d)\w\w radio button and enter the number "(-?\d+)" into the (\d)\w\w textbox\.',
+        radio_and_box,
+        submits,
+        form=True,
+    ),
+    "form-sequence-3": _game(
+        rf"Choose (.+) from the dropdown, then click the button labeled {_QUOTED}\.", choose_and_click, role("button")
+    ),
+    "generate-number": _game(
+        r"Generate (?:a number (less than|greater than) (\d+)|an (odd|even) number), then press submit\.",
+        generated,
+        submits,
+        form=True,
+    ),
+    "use-spinner": _game(r"Select (-?\d+) with the spinner and hit Submit\.", spinner, submits, form=True),
     "email-inbox-delete": _game(
         r"Find the email by (\w+) and click the trash icon to delete it\.",
         trash,
@@ -129,3 +153,10 @@ GAMES = {
     ),
 }
 """By the name in the page's address."""
+PLAIN = (
+    "click-test", "click-test-2", "click-test-transfer", "click-widget", "focus-text", "focus-text-2",
+    "enter-text-dynamic", "enter-password", "click-checkboxes", "click-checkboxes-transfer", "click-checkboxes-large",
+    "click-option", "simple-arithmetic", "simple-algebra", "text-transform", "form-sequence-2", "form-sequence-3",
+    "generate-number", "use-spinner", "buy-ticket",
+)  # fmt: skip
+"""Those whose pages show labels, numbers and letters drawn at random alone, and nothing of MiniWoB's lists of words."""

@@ -51,13 +51,13 @@ def address_of(state: str) -> str:
 
 
 def unmasked(page: WebPage, texts: Mapping[str, str]) -> WebPage:
-    """The page with what was typed in place of dots."""
+    """The page with what was typed in place of dots, and with the spaces that it does not show."""
 
     def told(line: Line) -> Line:
         text = texts.get(str(line.number)) if isinstance(line, Element) else None
-        if text is None or not isinstance(line, Element) or line.value != DOT * len(text):
+        if text is None or not isinstance(line, Element):
             return line
-        return replace(line, value=text)
+        return replace(line, value=text) if line.value in (DOT * len(text), " ".join(text.split())) else line
 
     return replace(page, lines=tuple(told(line) for line in page.lines))
 
@@ -90,24 +90,26 @@ class MiniWoBRules:
         closes = element is not None and touches and game.closes(element, page, aim)
         if element is None or not closes:
             return End(None if closes is None else False)
-        return _ended(game, aim, element)
+        return _ended(game, aim, element, page)
 
     def filled(self, context: StepContext, page: WebPage) -> WebPage:
         return unmasked(page, typed_on(context.history))
 
 
-def _ended(game: Game, aim: Aim, element: Element) -> End:
-    """How the episode ends with a click on the element."""
+def _ended(game: Game, aim: Aim, element: Element, page: WebPage) -> End:
+    """How the episode ends with a click on the element. Which element it is, the checks say where another one would
+    end the episode too."""
     if not aim.asked or (not aim.click and aim.last):
         return End(True)
-    if not aim.wants:
-        success = aim.last and str(element.number) in aim.click
-        return End(True, success, ((f"{aim.asked} {element.name}", success),))
+    right = aim.last and str(element.number) in aim.click
     met = sum(want.met for want in aim.wants)
-    checks = [(f"{want.asked} {want.shown or 'nothing'}", want.met) for want in aim.wants]
-    success = 2 * met > len(aim.wants) if game.most else met == len(aim.wants)
+    checks = [(f"{want.asked or 'nothing'} {want.shown or 'nothing'}", want.met) for want in aim.wants]
+    success = right and (2 * met > len(aim.wants) if game.most else met == len(aim.wants))
     if game.most:
         checks.append((f"{met} of {len(aim.wants)}", success))
+    others = (one for one in page.elements.values() if str(one.number) not in aim.click)
+    if not aim.wants or any(game.closes(one, page, aim) for one in others):
+        checks.append((f"{aim.asked} {element.name}", right))
     return End(True, success, tuple(checks))
 
 

@@ -49,7 +49,10 @@ def _with(page: WebPage, element: Element) -> WebPage:
 
 
 def stays(page: WebPage, call: Call) -> bool:
-    """Whether the action shows nothing new: looking closer, waiting, scrolling what is shown whole."""
+    """Whether the action shows nothing new: looking closer, waiting, scrolling what is shown whole. A box for numbers
+    may show its number only when another element is focused."""
+    if call.name == "focus" and any(one.role == "spinbutton" for one in page.elements.values()):
+        return False
     return call.name in STILL or (call.name == "scroll" and not page.above and not page.below)
 
 

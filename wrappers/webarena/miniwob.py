@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from dreamgym_env.domains.miniwob_games import GAMES
+from dreamgym_env.domains.miniwob_games import GAMES, PLAIN
 from dreamgym_env.domains.web import MINIWOB
 from dreamgym_env.domains.web_actions import Call
 from dreamgym_env.types import Task
@@ -53,7 +53,8 @@ class MiniWoBEnv(WebEnv):
     nothing), `error` (why it did not, "" otherwise).
 
     ## Arguments
-    `task`: a name, a list of names, "all", or "dreamed" (those of `domains.miniwob_games`, whose pages text explains).
+    `task`: a name, a list of names, "all", "dreamed" (those of `domains.miniwob_games`, whose pages text explains) or
+    "plain" (of these, those without words from MiniWoB's lists, whose episodes are bundled).
     `split`: "train" (seeds 0 to 999), "held_out" (1000 to 1199) or "all". `seeds`: only so many of each split, from its
     first on. `tasks`: a list of ids instead. `horizon`: steps, default 10. `settle`: seconds to wait after an action
     before the page is read, default 0.05. `render_mode`: None, "ansi" or "human".
@@ -79,7 +80,7 @@ class MiniWoBEnv(WebEnv):
     ) -> None:
         super().__init__(horizon, settle, render_mode)
         one_of("split", split, get_args(SplitName))
-        whole = {"all": tuple(_entry_points()), "dreamed": tuple(GAMES)}
+        whole = {"all": tuple(_entry_points()), "dreamed": tuple(GAMES), "plain": PLAIN}
         self.names = whole.get(task, (task,)) if isinstance(task, str) else tuple(task)
         for name in self.names:
             one_of("task", name, tuple(_entry_points()))

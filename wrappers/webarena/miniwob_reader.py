@@ -61,7 +61,8 @@ class MiniWoBReader:
         if not aim.click:
             return self._wander(available)
         meant = page.elements[aim.click[0]]
-        return f"click('{meant.number if aim.wants else self._like(page, meant).number}')"
+        early = not all(want.met for want in aim.wants)
+        return f"click('{meant.number if early else self._like(page, meant).number}')"
 
     def _like(self, page: WebPage, element: Element) -> Element:
         return self.rng.choice([one for one in page.elements.values() if one.role == element.role])

@@ -200,6 +200,10 @@ _ACTIONS = HighLevelActionSet(
 )
 
 
+_FUNCTIONS = _ACTIONS.python_includes.replace("timeout=500", "timeout=3000")
+"""Half a second, as BrowserGym has it, is too short on a busy machine: a click that would do would seem impossible."""
+
+
 def _code(action: str) -> str:
     """Python code for BrowserGym: its functions and the call, which `domains.web_actions` made of literals alone."""
-    return f"{_ACTIONS.python_includes}\n{action}\n"
+    return f"{_FUNCTIONS}\n{action}\n"
