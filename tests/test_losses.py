@@ -101,6 +101,12 @@ def test_clip_may_be_asymmetric_and_dual_clip_off() -> None:
 def test_k3_by_hand_and_unbiased() -> None:
     # log reference - log pi = ln 2: 2 - ln 2 - 1.
     assert k3_kl(torch.zeros(1, 1), torch.tensor([[LN2]])).item() == pytest.approx(1 - LN2)
+    rare = torch.tensor([[-2.0, -12.0]], requires_grad=True)  # exp(2) - 3 = 4.389, and exp(12) - 13: cut off
+    kl = k3_kl(rare, torch.zeros(1, 2))
+    kl.sum().backward()
+    assert kl[0].tolist() == pytest.approx([4.38906, 10.0])
+    assert rare.grad is not None
+    assert rare.grad[0].tolist() == pytest.approx([1 - math.exp(2), 0.0])
     policy, reference = torch.tensor([0.5, 0.3, 0.2]), torch.tensor([0.2, 0.2, 0.6])
     exact = float((policy * (policy / reference).log()).sum())
     assert float((policy * k3_kl(policy.log(), reference.log())).sum()) == pytest.approx(exact)

@@ -16,6 +16,9 @@ Aggregation = Literal["token_mean", "sequence_mean"]
 SPREAD_TOLERANCE = 1e-6
 """Standard deviation below which a group counts as without spread: all its rewards are equal up to rounding."""
 
+K3_BOUND = 10.0
+"""Largest KL of a token, in nats; beyond it, it has no gradient."""
+
 
 class ClippedLoss(NamedTuple):
     """Loss of each token (B, T) and where a clip decided it, as a boolean tensor (B, T)."""
@@ -92,10 +95,11 @@ def clipped_policy_loss(
 def k3_kl(logprobs_BT: Tensor, reference_logprobs_BT: Tensor) -> Tensor:
     """Schulman's k3 estimate of KL(pi || reference) per token: exp(d) - d - 1 with d = log reference - log pi.
 
-    Never negative; unbiased for tokens drawn from pi.
+    Never negative; unbiased for tokens drawn from pi, as far as it is below `K3_BOUND`, where it is cut off, as in verl
+    (`low_var_kl`): a token that pi hardly writes any more has exp(d) of millions, and one of them would decide a step.
     """
     difference_BT = reference_logprobs_BT - logprobs_BT
-    return _safe_exp(difference_BT) - difference_BT - 1
+    return (_safe_exp(difference_BT) - difference_BT - 1).clamp(max=K3_BOUND)
 
 
 def gae(
