@@ -19,6 +19,7 @@ from typing import Any
 
 from dreamgym_env.types import Trajectory
 
+from .adapters import lora_config
 from .checkpoint import save_policy
 from .logs import MetricsLog
 from .pairs import PairCollator, Pairs, load_pairs, rows
@@ -135,7 +136,7 @@ def make_trainer(config: DPOConfig, model: Any, tokenizer: Any, pairs: Pairs) ->
         train_dataset=Dataset.from_list(rows(pairs.train)),
         eval_dataset=Dataset.from_list(rows(pairs.held_out)) if pairs.held_out else None,
         processing_class=tokenizer,
-        peft_config=_adapters(config.lora_rank) if config.lora_rank else None,
+        peft_config=lora_config(config.lora_rank) if config.lora_rank else None,
     )
 
 
@@ -144,13 +145,14 @@ def train(config: DPOConfig, trajectories: Iterable[Trajectory]) -> dict[str, An
     import torch
     from rich.console import Console
     from rich.progress import Progress
-    from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
+    from transformers import PrinterCallback
+
+    from dreamgym_env.checkpoints import load_checkpoint
 
     from .dpo_trainer import Report, newest_checkpoint
 
     torch.manual_seed(config.seed)
-    tokenizer = AutoTokenizer.from_pretrained(config.model)
-    model: Any = AutoModelForCausalLM.from_pretrained(config.model, dtype=torch.float32)
+    model, tokenizer = load_checkpoint(config.model, "float32", "cpu")  # the Trainer takes it to its device
     pairs = load_pairs(
         tokenizer, trajectories, config.pairs_per_task, config.max_tokens, config.skip_impossible, config.seed
     )
@@ -185,12 +187,6 @@ def _report(config: DPOConfig, pairs: Pairs, trainer: Any) -> dict[str, Any]:
         **counts,
         "steps": trainer.state.global_step,
     }
-
-
-def _adapters(rank: int) -> Any:
-    from peft import LoraConfig
-
-    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
 def _fast_bfloat16(device: str) -> bool:

@@ -45,7 +45,7 @@ class RunConfig:
     and is counted."""
 
     learning_rate: float = 1e-6
-    """AdamW's rate."""
+    """AdamW's rate; adapters (`lora_rank`) want about ten times as much."""
     warmup_updates: int = 0
     """Updates over which the rate rises linearly; constant afterwards."""
     weight_decay: float = 0.01
@@ -116,6 +116,9 @@ class RunConfig:
     """Whether forward passes of the update run in bfloat16 autocast; weights stay in float32."""
     gradient_checkpointing: bool = False
     """Trade a third more computing for much less memory."""
+    lora_rank: int = 0
+    """Rank of LoRA adapters on all linear layers of the policy (and of a separate critic), >= 0: they alone are
+    trained; the trained policy has them merged. 0 trains every weight."""
     shard: bool = False
     """Whether several processes share out among them what is trained, its gradients and its optimizer (FSDP). Each has
     a whole copy of the policy beside its share, to sample with. False: each holds everything."""
@@ -139,6 +142,8 @@ class RunConfig:
             self.check(name, getattr(self, name) >= 1, ">= 1")
         for name in ("kl_coef", "entropy_coef", "invalid_penalty", "impossible_penalty", "clip_high", "eval_every"):
             self.check(name, getattr(self, name) >= 0, ">= 0")
+        self.check("lora_rank", self.lora_rank >= 0, ">= 0")
+        self.check("lora_rank", not (self.lora_rank and self.shard), "0 with `shard`, which shares out what is trained")
         self.check("history", self.history is None or self.history >= 0, ">= 0 or None")
         self.check("num_envs", self.num_envs is None or self.num_envs >= 1, ">= 1 or None")
         self.check("temperature", self.temperature > 0, "> 0: a greedy policy explores nothing")
