@@ -22,6 +22,7 @@ from .audit import distrust
 from .checkpoint import find_checkpoint, load_module, load_optimizer, load_state, load_weights, save_checkpoint
 from .pools import BudgetedPool, EnvPool, VectorDreamPool, open_pool, read_settings
 from .run_config import RunConfig
+from .served import ServedPolicy
 from .sharding import SharedOptimizer, copy_weights, share_out, whole_optimizer, whole_weights
 
 Metrics = dict[str, float]
@@ -67,6 +68,8 @@ class Run(Generic[ConfigT]):
     curriculum: Curriculum
     real: RealSide | None = None
     """Where the real groups of a mixed round are played; `pool` then dreams."""
+    served: ServedPolicy | None = None
+    """The endpoint that samples in place of `model`, or None."""
     update: int = 0
     real_steps: dict[str, int] = field(default_factory=lambda: {"train": 0, "eval": 0})
     carried: dict[str, float] = field(default_factory=dict)
@@ -105,6 +108,9 @@ class Run(Generic[ConfigT]):
         if self.config.lora_rank:
             merge_into(self.policy, self.model.model)
         self.model.weights_changed()
+        if self.served is not None:
+            self.served.renew()
+            self.accelerator.wait_for_everyone()
 
     def draw_seed(self, stream: int, number: int = 0) -> int:
         """The seed of one purpose in one update and process; `number` tells several draws apart."""
@@ -149,7 +155,9 @@ def prepare(config: GivenT, with_critic: WithCritic | None = None) -> Run[GivenT
     run = Run(config, accelerator, model, network, critic, reference, optimizer, *pools, curriculum, real)
     if found:
         restore(run, found)
-        run.weights_changed()
+    if config.sampler is not None:
+        run.served = ServedPolicy(config.sampler, run.folder / "served", model, accelerator.is_main_process)
+    run.weights_changed()
     if config.real_budget is not None and run.budgeted is not None:
         bounded = BudgetedPool(run.budgeted, config.real_budget - run.real_steps["train"])
         if run.real:

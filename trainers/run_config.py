@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .losses import Aggregation
+from .served import read_sampler
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,10 @@ class RunConfig:
     """Sampling temperature of the policy, > 0."""
     max_tokens: int = 512
     """Longest response, in tokens."""
+    sampler: str | None = None
+    """An endpoint that samples the policy's responses, as KIND@URL: "vllm@http://host:8000/v1", "sglang@...",
+    "transformers@..." (`transformers serve`). Weights go to it through `output`/served after every update. None samples
+    in this process."""
     history: int | None = None
     """What the policy sees of its episode: None for all of it, as one growing conversation, which is one sequence to
     learn from; k >= 0 for the task, the number of steps so far, the last k states and actions and the present state,
@@ -142,6 +147,8 @@ class RunConfig:
             self.check(name, getattr(self, name) >= 1, ">= 1")
         for name in ("kl_coef", "entropy_coef", "invalid_penalty", "impossible_penalty", "clip_high", "eval_every"):
             self.check(name, getattr(self, name) >= 0, ">= 0")
+        if self.sampler is not None:
+            read_sampler(self.sampler)
         self.check("lora_rank", self.lora_rank >= 0, ">= 0")
         self.check("lora_rank", not (self.lora_rank and self.shard), "0 with `shard`, which shares out what is trained")
         self.check("history", self.history is None or self.history >= 0, ">= 0 or None")
