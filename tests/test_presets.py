@@ -65,3 +65,17 @@ def test_those_of_the_bundled_models(algorithm: str) -> None:
     assert dataclasses.replace(rooms, env_id=shop.env_id) == shop
     assert (shop.updates, shop.temperature, shop.max_tokens, shop.context_tokens) == (16, 0.8, 48, 4096)
     assert (shop.learning_rate, shop.mini_batch, shop.kl_coef, shop.device) == (2e-4, 16, 0.0, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"device": "tpu"}, '`device` must be "auto" .* or "cpu", got tpu'),
+        ({"chat_template": "/nowhere.jinja"}, "`chat_template` must be a file with a Jinja template, got /nowhere"),
+        ({"lora_rank": -1}, "`lora_rank` must be >= 0, got -1"),
+    ],
+)
+@pytest.mark.parametrize("algorithm", PRESETS)
+def test_what_no_preset_may_have(algorithm: str, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(PRESETS[algorithm]["small"][1], **changes)

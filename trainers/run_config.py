@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from .losses import Aggregation
 from .served import read_sampler
@@ -147,6 +148,9 @@ class RunConfig:
             self.check(name, getattr(self, name) >= 1, ">= 1")
         for name in ("kl_coef", "entropy_coef", "invalid_penalty", "impossible_penalty", "clip_high", "eval_every"):
             self.check(name, getattr(self, name) >= 0, ">= 0")
+        self.check("device", self.device in ("auto", "cpu"), '"auto" (a GPU where there is one) or "cpu"')
+        template = self.chat_template
+        self.check("chat_template", template is None or Path(template).is_file(), "a file with a Jinja template")
         if self.sampler is not None:
             read_sampler(self.sampler)
         self.check("lora_rank", self.lora_rank >= 0, ">= 0")
