@@ -166,7 +166,11 @@ class ServedPolicy(ChatModel):
     def _drawing(self, sampling: Sampling) -> str:
         """All of a generation's settings, so that none of the checkpoint's own, such as a top-k, cuts what is drawn."""
         drawn = sampling.temperature > 0
-        own = {"do_sample": drawn, "max_new_tokens": sampling.max_tokens, "eos_token_id": sorted(self.local.stop_ids)}
+        own: dict[str, Any] = {
+            "do_sample": drawn,
+            "max_new_tokens": sampling.max_tokens,
+            "eos_token_id": sorted(self.local.stop_ids),
+        }
         own |= {"pad_token_id": self.tokenizer.pad_token_id}
         return json.dumps(own | ({"temperature": sampling.temperature, "top_k": 0} if drawn else {}))
 
