@@ -278,7 +278,15 @@ def test_two_processes_make_the_steps_of_one(policy: Path, tmp_path: Path) -> No
     subprocess.run([sys.executable, str(program), "one"], check=True, capture_output=True)
     from safetensors.torch import load_file
 
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines"]
+    launcher = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+    ]
     launcher += ["1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     subprocess.run([*launcher, str(program), "two"], check=True, capture_output=True)
     logs = [read_metrics(tmp_path / name / "metrics.jsonl") for name in ("one", "two")]
