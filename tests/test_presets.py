@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from dreamgym_env.checkpoints import load_checkpoint  # noqa: E402
+from dreamgym_env.checkpoints import load_checkpoint
 from dreamgym_env.domain import load_domain
 from dreamgym_env.trainers import grpo_config, ppo_config
 
@@ -83,5 +83,5 @@ def test_what_no_preset_may_have(algorithm: str, changes: dict[str, Any], messag
 
 
 def test_a_device_that_is_none_is_told_before_anything_is_loaded() -> None:
-    with pytest.raises(ValueError, match="`device` must be 'auto', 'cpu', 'cuda', .* got 'tpu'"):
+    with pytest.raises(ValueError, match=r"`device` must be 'auto', 'cpu', 'cuda', .* got 'tpu'"):
         load_checkpoint("/nowhere", device="tpu")

@@ -232,9 +232,7 @@ class Trainer:
         import torch
 
         device, loss = self.model.device, 0.0
-        torch.manual_seed(
-            self.config.seed + self.steps
-        )  # for models with dropout: a step draws the same after a resume
+        torch.manual_seed(self.config.seed + self.steps)  # dropout draws the same after a resume
         for group in self.optimizer.param_groups:
             group["lr"] = rate(self.steps, progress, self.config)
         weight = max(1.0, float(sum(row.weights[1:].sum() for row in rows)))
@@ -253,10 +251,10 @@ class Trainer:
 
     def _passes(self, rows: Sequence[Example]) -> list[list[int]]:
         """The rows of a batch as they are read together."""
-        from .batches import pack_by_length
-
         if self.config.pass_tokens is None:
             return [list(range(len(rows)))]
+        from .batches import pack_by_length
+
         return pack_by_length([len(row) for row in rows], self.config.pass_tokens)
 
     def _checkpoint(self, folder: Path, pool: dict[str, Any]) -> None:
