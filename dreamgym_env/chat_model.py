@@ -33,7 +33,7 @@ class ChatUsage:
     cached_tokens: int = 0
 
 
-class _Unusable(Exception):
+class Unusable(Exception):
     """A response that came but holds no answer; worth another try."""
 
 
@@ -110,23 +110,26 @@ class ChatModel:
 
     def complete(self, conversations: Sequence[Conversation], sampling: Sampling) -> list[Completion]:
         """One completion for each conversation, in order; threads, so it also works inside a running event loop."""
-        if not conversations:
+        return self._answer_all(conversations, sampling)
+
+    def _answer_all(self, asked: Sequence[Any], sampling: Sampling) -> list[Completion]:
+        if not asked:
             return []
-        pool = ThreadPoolExecutor(min(self.concurrency, len(conversations)), thread_name_prefix="chat-model")
+        pool = ThreadPoolExecutor(min(self.concurrency, len(asked)), thread_name_prefix="chat-model")
         try:
-            return list(pool.map(lambda conversation: self._complete_one(conversation, sampling), conversations))
+            return list(pool.map(lambda one: self._complete_one(one, sampling), asked))
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _complete_one(self, conversation: Conversation, sampling: Sampling) -> Completion:
+    def _complete_one(self, asked: Any, sampling: Sampling) -> Completion:
         import openai
 
         delay = self.backoff
         for attempt in range(self.max_retries + 1):
             self._count(requests=1, retries=int(attempt > 0))
             try:
-                return self._request(conversation, sampling)
-            except (openai.OpenAIError, _Unusable, json.JSONDecodeError) as error:
+                return self._request(asked, sampling)
+            except (openai.OpenAIError, Unusable, json.JSONDecodeError) as error:
                 wait = _retry_after(error)
                 if not _worth_retrying(error) or attempt == self.max_retries:
                     return self._give_up(error, attempt + 1)
@@ -134,11 +137,11 @@ class ChatModel:
             delay = min(self.max_backoff, 2 * delay)
         raise AssertionError("the loop returns")
 
-    def _request(self, conversation: Conversation, sampling: Sampling) -> Completion:
-        """One attempt; raises what `openai` raises, or `_Unusable`."""
+    def _request(self, asked: Any, sampling: Sampling) -> Completion:
+        """One attempt at a conversation; raises what `openai` raises, or `Unusable`."""
         fields: dict[str, Any] = {
             "model": self.model,
-            "messages": [dict(message) for message in conversation],
+            "messages": [dict(message) for message in asked],
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             self._limit_name: sampling.max_tokens,
@@ -149,15 +152,15 @@ class ChatModel:
         self._count_tokens(getattr(response, "usage", None))
         choices = getattr(response, "choices", None)
         if not choices or getattr(choices[0], "message", None) is None:
-            raise _Unusable(f"the response has no choices: {str(response)[:200]!r}")
+            raise Unusable(f"the response has no choices: {str(response)[:200]!r}")
         text, reason = choices[0].message.content or "", choices[0].finish_reason
         if reason == "content_filter":
-            return self._give_up(_Unusable("the endpoint's content filter withheld the answer"), 1)
+            return self._give_up(Unusable("the endpoint's content filter withheld the answer"), 1)
         return Completion(text, "length" if reason == "length" else "stop")
 
     def _give_up(self, error: Exception, attempts: int) -> Completion:
         self._count(errors=1)
-        said = f"{type(error).__name__.lstrip('_')}: {error}".replace(self._client.api_key, "***")
+        said = f"{type(error).__name__}: {error}".replace(self._client.api_key, "***")
         return Completion("", "error", error=f"{self.model} gave no answer in {attempts} attempts; {said}")
 
     def _count(self, **more: int) -> None:

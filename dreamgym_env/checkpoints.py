@@ -20,6 +20,10 @@ def load_checkpoint(
     """Model (in evaluation mode) and tokenizer of the checkpoint at `path`: see `TransformersModel.load`."""
     torch, transformers = _libraries()
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    try:
+        torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"`device` must be 'auto', 'cpu', 'cuda', 'cuda:1', ..., got {device!r}") from error
     options: dict[str, Any] = {"dtype": _dtype(dtype, device), "trust_remote_code": trust_remote_code}
     folder = Path(path).expanduser()
     if _looks_like_folder(path) and not folder.is_dir():

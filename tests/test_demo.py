@@ -17,6 +17,7 @@ pytest.importorskip("torch")
 
 from rich.console import Console
 
+from dreamgym_env import loading
 from dreamgym_env.trainers import cli, demo
 from dreamgym_env.trainers.agent import Rollout
 from dreamgym_env.trainers.audit import PolicyAudit, Share, passes
@@ -87,8 +88,7 @@ def test_evaluations_in_between_leave_the_last_update_to_the_last_one(checkpoint
 
 
 def test_missing_assets_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "embedded_policy_path", lambda domain: tmp_path / domain / "policy")
-    monkeypatch.setattr(demo, "embedded_model_path", lambda domain: tmp_path / domain / "experience_model")
+    monkeypatch.setattr(loading, "ASSETS", tmp_path)
     with pytest.raises(DataError, match=r"`policy` must be a checkpoint where none is bundled: .*--policy FOLDER"):
         check_assets(DemoConfig())
     with pytest.raises(DataError, match=r"`experience_model` must be .*--experience-model FOLDER"):

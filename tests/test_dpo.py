@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +258,49 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(
     assert [(line["update"], line["train/loss"]) for line in logs[0]] == [
         (line["update"], line["train/loss"]) for line in logs[1]
     ]
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_steps_of_one(policy: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    write_trajectories(data, demonstrations(60))
+    settings = config(policy, tmp_path / "one", trajectories=(str(data),), batch_size=4, epochs=1, log_every=1)
+    program = tmp_path / "program.py"
+    lines = [
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})",
+        "from dreamgym_env.trainers.dpo import DPOConfig, run",
+        "from dataclasses import replace",
+        f"config = DPOConfig(**{vars(settings)!r})",
+        f"two = {str(tmp_path / 'two')!r}",
+        "run(config if sys.argv[1] == 'one' else replace(config, output=two, batch_size=2))",
+    ]
+    program.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    subprocess.run([sys.executable, str(program), "one"], check=True, capture_output=True)
+    from safetensors.torch import load_file
+
+    launcher = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+    ]
+    launcher += ["1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    subprocess.run([*launcher, str(program), "two"], check=True, capture_output=True)
+    logs = [read_metrics(tmp_path / name / "metrics.jsonl") for name in ("one", "two")]
+    for key in ("train/loss", "train/reward_margin", "train/grad_norm"):
+        one, two = ([line[key] for line in lines if key in line] for lines in logs)
+        assert two == pytest.approx(one, rel=1e-3, abs=1e-5), key
+        assert len(one) > 3
+    reports = [json.loads((tmp_path / name / "dpo.json").read_text("utf-8")) for name in ("one", "two")]
+    assert reports[0]["steps"] == reports[1]["steps"]
+    left, right = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    start = load_file(policy / "model.safetensors")
+    for name, tensor in left.items():
+        torch.testing.assert_close(tensor, right[name], rtol=1e-3, atol=1e-5)
+    assert any(not torch.equal(tensor, start[name]) for name, tensor in left.items())
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ torch = pytest.importorskip("torch")
 
 from guessing_world import GuessingEnv, dream_registered, make_episode, make_policy, make_task  # noqa: E402
 
-from dreamgym_env.domain import load_domain  # noqa: E402
 from dreamgym_env.trainers import grpo, pools, rounds  # noqa: E402
 from dreamgym_env.trainers.agent import Rollout, Turn  # noqa: E402
 from dreamgym_env.trainers.batches import make_batch, pack_by_length, padding_share, response_logits  # noqa: E402
@@ -418,42 +417,6 @@ def test_the_groups_with_the_largest_spread_are_kept_by_share(config: Any) -> No
         assert len(scored) == learned
         assert metrics["collect/groups_left_out"] == 4 - -(-share * 4 // 1)
     assert [item.rollout for item in grpo.score(config(keep_share=0.25), groups)[0]] == halves
-
-
-@pytest.mark.parametrize(
-    ("name", "mini_batch", "horizon", "prompt_tokens"), [("webshop", 64, 15, 4096), ("alfworld", 256, 50, 2048)]
-)
-def test_presets_hold_the_papers_figures(name: str, mini_batch: int, horizon: int, prompt_tokens: int) -> None:
-    preset = PRESETS[f"paper/{name}"][1]
-    assert load_domain(name).horizon == horizon
-    assert name in preset.env_id.lower()
-    assert (preset.history, preset.context_tokens) == (2, prompt_tokens + 512)
-    assert (preset.tasks_per_update, preset.group_size, preset.mini_batch) == (16, 8, mini_batch)
-    assert (preset.learning_rate, preset.weight_decay, preset.warmup_updates) == (1e-6, 0.01, 0)
-    assert (preset.clip_low, preset.clip_high, preset.dual_clip, preset.epochs) == (0.2, 0.2, 3.0, 1)
-    assert (preset.kl_coef, preset.entropy_coef, preset.invalid_penalty, preset.max_grad_norm) == (0.01, 0.001, 0.1, 1)
-    assert (preset.updates, preset.eval_every, preset.eval_episodes, preset.eval_temperature) == (150, 5, 128, 0.4)
-    assert (preset.temperature, preset.max_tokens, preset.aggregation) == (1.0, 512, "token_mean")
-    assert (preset.extra_groups, preset.keep_share) == (0, 1.0)
-    assert preset.scale_by_std
-    assert not preset.graded_reward
-
-
-def test_the_preset_for_webarena_is_agentgym_rls_and_else_verl_agents() -> None:
-    preset = PRESETS["paper/webarena"][1]
-    assert (preset.env_id, preset.settings) == ("DreamGym-WebArena-v0", ("horizon=15",))
-    assert (preset.learning_rate, preset.group_size, preset.max_tokens) == (1e-6, 4, 512)
-    rest = dataclasses.replace(preset, env_id="DreamGym-WebShop-v0", settings=(), group_size=8)
-    assert rest == PRESETS["paper/webshop"][1]
-
-
-def test_presets_of_the_bundled_models() -> None:
-    shop, rooms = (PRESETS[f"laptop/{name}"][1] for name in ("webshop", "alfworld"))
-    assert PRESETS["small"][1] == shop
-    assert (shop.policy, shop.env_id, rooms.env_id) == ("embedded", "DreamGym-WebShop-v0", "DreamGym-ALFWorld-v0")
-    assert dataclasses.replace(rooms, env_id=shop.env_id) == shop
-    assert (shop.updates, shop.temperature, shop.max_tokens, shop.context_tokens) == (16, 0.8, 48, 4096)
-    assert (shop.learning_rate, shop.mini_batch, shop.kl_coef, shop.device) == (2e-4, 16, 0.0, "cpu")
 
 
 def test_config_says_what_is_wrong() -> None:

@@ -337,47 +337,6 @@ def test_clusters_hold_the_rounds_episodes_and_can_be_switched_off(config: Any) 
     assert run.curriculum.values == {"guess-0": 0.25, "guess-1": 0.25, "guess-3": 0.25}
 
 
-@pytest.mark.parametrize(
-    ("name", "mini_batch", "horizon", "prompt_tokens"), [("webshop", 64, 15, 4096), ("alfworld", 256, 50, 2048)]
-)
-def test_presets_hold_the_papers_figures(name: str, mini_batch: int, horizon: int, prompt_tokens: int) -> None:
-    from dreamgym_env.domain import load_domain
-
-    preset = PRESETS[f"paper/{name}"][1]
-    assert load_domain(name).horizon == horizon
-    assert name in preset.env_id.lower()
-    assert (preset.history, preset.context_tokens) == (2, prompt_tokens + 512)
-    assert (preset.tasks_per_update, preset.group_size, preset.mini_batch, preset.epochs) == (128, 1, mini_batch, 1)
-    assert (preset.learning_rate, preset.critic_learning_rate, preset.critic) == (1e-6, 1e-5, "separate")
-    assert (preset.weight_decay, preset.warmup_updates, preset.critic_warmup, preset.max_grad_norm) == (0.01, 0, 0, 1)
-    assert (preset.clip_low, preset.clip_high, preset.dual_clip, preset.value_clip) == (0.2, 0.2, 3.0, 0.5)
-    assert (preset.gae_level, preset.gamma, preset.gae_lambda) == ("token", 1.0, 1.0)
-    assert (preset.kl_in, preset.kl_coef, preset.kl_target) == ("loss", 0.01, None)
-    assert (preset.entropy_coef, preset.invalid_penalty, preset.impossible_penalty) == (0.001, 0.1, 0.0)
-    assert (preset.updates, preset.eval_every, preset.eval_episodes, preset.eval_temperature) == (150, 5, 128, 0.4)
-    assert (preset.temperature, preset.max_tokens, preset.aggregation) == (1.0, 512, "token_mean")
-    assert preset.whiten_advantages
-    assert not preset.bootstrap
-    assert not preset.graded_reward
-
-
-def test_the_preset_for_webarena_is_agentgym_rls_and_else_verl_agents() -> None:
-    preset = PRESETS["paper/webarena"][1]
-    assert (preset.env_id, preset.settings) == ("DreamGym-WebArena-v0", ("horizon=15",))
-    assert (preset.learning_rate, preset.group_size, preset.max_tokens) == (1e-6, 1, 512)
-    rest = dataclasses.replace(preset, env_id="DreamGym-WebShop-v0", settings=(), group_size=1)
-    assert rest == PRESETS["paper/webshop"][1]
-
-
-def test_presets_of_the_bundled_models() -> None:
-    shop, rooms = (PRESETS[f"laptop/{name}"][1] for name in ("webshop", "alfworld"))
-    assert PRESETS["small"][1] == shop
-    assert (shop.policy, shop.env_id, rooms.env_id) == ("embedded", "DreamGym-WebShop-v0", "DreamGym-ALFWorld-v0")
-    assert dataclasses.replace(rooms, env_id=shop.env_id) == shop
-    assert (shop.updates, shop.temperature, shop.max_tokens, shop.context_tokens) == (16, 0.8, 48, 4096)
-    assert (shop.learning_rate, shop.mini_batch, shop.kl_coef, shop.device) == (2e-4, 16, 0.0, "cpu")
-
-
 def test_config_says_what_is_wrong() -> None:
     for setting, message in (
         ({"gamma": 1.5}, r"`gamma` must be in \[0, 1\], got 1.5"),

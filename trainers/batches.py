@@ -56,6 +56,7 @@ def response_logits(model: Any, batch: Batch) -> Tensor:
 def logits_at(model: Any, ids_BT: Tensor, columns_K: Tensor) -> Tensor:
     """The model's logits at some columns, (B, K, V)."""
     inner = getattr(model, "module", model)
+    inner = inner.get_base_model() if hasattr(inner, "peft_config") else inner
     if "logits_to_keep" in inspect.signature(inner.forward).parameters:
         logits: Tensor = model(input_ids=ids_BT, logits_to_keep=columns_K, use_cache=False).logits
         return logits

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
-from dreamgym_env.loading import embedded_model_path, embedded_policy_path, read_card
+from dreamgym_env.loading import assets_of, read_card
 from dreamgym_env.types import DataError, Sampling, Task, Trajectory
 
 from .agent import Rollout
@@ -134,8 +134,8 @@ def check_assets(config: DemoConfig) -> None:
     Raises:
         DataError: says which, and what can be given instead.
     """
-    wanted = {"policy": embedded_policy_path(config.world), "experience_model": embedded_model_path(config.world)}
-    for name, folder in wanted.items():
+    for name in ("policy", "experience_model"):
+        folder = Path(getattr(assets_of(config.world), name))
         if getattr(config, name) == "embedded" and not (folder / "config.json").exists():
             raise DataError(
                 f"`{name}` must be a checkpoint where none is bundled: {folder} holds no config.json; reinstall the "
@@ -206,7 +206,7 @@ def dream_one(run: Run[GRPOConfig], tries: int = 8) -> Trajectory:
 def audited(config: DemoConfig, run: Run[GRPOConfig]) -> tuple[str, dict[str, Any]]:
     """Where the audit comes from, and what `dreamgym audit` found for one policy, as data."""
     model = config.experience_model
-    card = read_card(embedded_model_path(config.world) if model == "embedded" else Path(model))
+    card = read_card(Path(str(assets_of(config.world).experience_model) if model == "embedded" else model))
     reports = [report["policies"] for report in card.get("reports", {}).values() if "policies" in report]
     if reports:
         named = {found["policy"]: found for found in reports[0]}

@@ -12,6 +12,7 @@ arXiv:2403.02502). TRL's `DPOTrainer` makes the steps; chat, tokens and mask are
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 from dreamgym_env.types import Trajectory
 
+from .adapters import lora_config
 from .checkpoint import save_policy
 from .logs import MetricsLog
 from .pairs import PairCollator, Pairs, load_pairs, rows
@@ -96,12 +98,11 @@ def make_trainer(config: DPOConfig, model: Any, tokenizer: Any, pairs: Pairs) ->
 
     The reference's log-probabilities are computed here, once, by the model as it is now: no second model is kept.
     """
-    from datasets import Dataset
     from trl.trainer.dpo_config import DPOConfig as TRLConfig
 
-    from .dpo_trainer import EpisodePairTrainer
+    from .dpo_trainer import EpisodePairTrainer, dataset_of
 
-    device = "cpu" if config.device == "cpu" else "auto"
+    device, shared = "cpu" if config.device == "cpu" else "auto", Path(config.output) / "pairs"
     arguments = TRLConfig(
         output_dir=str(Path(config.output) / "checkpoints"),
         beta=config.beta,
@@ -132,10 +133,10 @@ def make_trainer(config: DPOConfig, model: Any, tokenizer: Any, pairs: Pairs) ->
         model=model,
         args=arguments,
         data_collator=PairCollator(tokenizer.pad_token_id or 0),
-        train_dataset=Dataset.from_list(rows(pairs.train)),
-        eval_dataset=Dataset.from_list(rows(pairs.held_out)) if pairs.held_out else None,
+        train_dataset=dataset_of(rows(pairs.train), arguments, shared / "train"),
+        eval_dataset=dataset_of(rows(pairs.held_out), arguments, shared / "held_out") if pairs.held_out else None,
         processing_class=tokenizer,
-        peft_config=_adapters(config.lora_rank) if config.lora_rank else None,
+        peft_config=lora_config(config.lora_rank) if config.lora_rank else None,
     )
 
 
@@ -144,13 +145,14 @@ def train(config: DPOConfig, trajectories: Iterable[Trajectory]) -> dict[str, An
     import torch
     from rich.console import Console
     from rich.progress import Progress
-    from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
+    from transformers import PrinterCallback
+
+    from dreamgym_env.checkpoints import load_checkpoint
 
     from .dpo_trainer import Report, newest_checkpoint
 
     torch.manual_seed(config.seed)
-    tokenizer = AutoTokenizer.from_pretrained(config.model)
-    model: Any = AutoModelForCausalLM.from_pretrained(config.model, dtype=torch.float32)
+    model, tokenizer = load_checkpoint(config.model, "float32", "cpu")  # the Trainer takes it to its device
     pairs = load_pairs(
         tokenizer, trajectories, config.pairs_per_task, config.max_tokens, config.skip_impossible, config.seed
     )
@@ -171,6 +173,7 @@ def train(config: DPOConfig, trajectories: Iterable[Trajectory]) -> dict[str, An
     whole = trainer.accelerator.unwrap_model(trainer.model)
     report = _report(config, pairs, trainer)
     if main_process:
+        shutil.rmtree(folder / "pairs", ignore_errors=True)
         save_policy(folder, whole.merge_and_unload() if config.lora_rank else whole, tokenizer)
         (folder / "dpo.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return report
@@ -185,12 +188,6 @@ def _report(config: DPOConfig, pairs: Pairs, trainer: Any) -> dict[str, Any]:
         **counts,
         "steps": trainer.state.global_step,
     }
-
-
-def _adapters(rank: int) -> Any:
-    from peft import LoraConfig
-
-    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
 def _fast_bfloat16(device: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,21 @@ class EpisodePairTrainer(DPOTrainer):  # type: ignore[misc]
 
     def _prepare_dataset(self, dataset: Any, *arguments: Any, **keywords: Any) -> Any:
         return dataset
+
+
+def dataset_of(rows: list[dict[str, Any]], arguments: Any, folder: Path) -> Any:
+    """The rows as a data set. Several processes read it from one `folder`: beside it TRL's main process leaves the
+    reference's log-probabilities for the others, who would look in vain for those of a data set in memory."""
+    from datasets import Dataset, load_from_disk
+
+    made = Dataset.from_list(rows)
+    if arguments.world_size == 1:
+        return made
+    with arguments.main_process_first(local=False):
+        if arguments.process_index == 0:
+            shutil.rmtree(folder, ignore_errors=True)
+            made.save_to_disk(str(folder))
+    return load_from_disk(str(folder))
 
 
 class Report(TrainerCallback):

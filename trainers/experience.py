@@ -22,6 +22,7 @@ import numpy as np
 from dreamgym_env.trajectories import read_trajectories
 from dreamgym_env.types import Trajectory
 
+from .adapters import with_adapters
 from .corpus import Corpus, corpora_of, format_words, permuted
 from .experience_config import ExperienceTrainingConfig
 from .scratch import END, build_model, build_tokenizer, deepened, fit_vocabulary, graft, name_classes, widened
@@ -40,7 +41,7 @@ def load_model(config: ExperienceTrainingConfig, corpora: Sequence[Corpus]) -> t
         tokenizer = AutoTokenizer.from_pretrained(config.base)
         model = widened(model, config.widen) if config.widen else model
         model = deepened(model, config.deepen) if config.deepen else model
-        return (_with_adapters(model, config.lora_rank) if config.lora_rank else model), tokenizer, {}
+        return (with_adapters(model, config.lora_rank) if config.lora_rank else model), tokenizer, {}
     fitted = build_tokenizer(fit_vocabulary(texts_of(corpora), phrases=config.phrases))
     if config.base is None:
         return build_model(config.model, fitted), fitted, {}
@@ -56,14 +57,6 @@ def texts_of(corpora: Sequence[Corpus]) -> Iterator[str]:
         extra = [corpus.domain.agent_instruction, corpus.domain.task_instruction]
         for chat in corpus.draw(min(3000, 3 * len(corpus.trajectories))):
             yield END.join([*(message["content"] for message in chat), *extra])
-
-
-def _with_adapters(model: Any, rank: int) -> Any:
-    from peft import LoraConfig, get_peft_model
-
-    return get_peft_model(
-        model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
-    )
 
 
 def longest_answer(examples: Sequence[Example]) -> int:

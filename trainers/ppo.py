@@ -21,6 +21,7 @@ from dreamgym_env.clusters import cluster_tasks
 from dreamgym_env.curriculum import reward_entropy
 from dreamgym_env.encoders import load_encoder
 
+from .adapters import with_adapters
 from .agent import Rollout
 from .batches import make_batch
 from .checkpoint import load_module
@@ -53,6 +54,8 @@ def prepare(config: PPOConfig) -> Run[PPOConfig]:
 
     def with_critic(policy: Any, start: str, device: Any) -> ActorCritic:
         backbone = load_policy(config, start, device).model.base_model if config.critic == "separate" else None
+        if backbone is not None and config.lora_rank:
+            backbone = with_adapters(backbone, config.lora_rank, config.seed, "FEATURE_EXTRACTION")
         critic = Critic(head_size(policy), backbone)
         if config.critic_weights:
             load_module(Path(config.critic_weights), critic)

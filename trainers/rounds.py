@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from dreamgym_env.types import Sampling, Source, Task, Trajectory
 
 from .agent import Rollout
+from .batches import make_batch, response_logits
 from .evaluate import choose_episodes, summarise
+from .learning import autocast, in_passes
+from .losses import token_logprobs
 from .pools import EnvPool
 from .rollout import Collector, collect
 from .run import COLLECT, EVALUATE, VARY, Metrics, Run
@@ -97,6 +101,7 @@ def play_part(run: Run[RunConfig], source: Source, count: int, number: int) -> l
     sampling = Sampling(temperature=config.temperature, max_tokens=config.max_tokens)
     tasks = curriculum.sample(count)
     groups = play(run, pool, tasks, config.group_size, sampling, run.draw_seed(COLLECT, number))
+    groups = groups if run.served is None else with_logprobs(run, groups)
     count_real_steps(run, pool, "train", sum(len(rollout.turns) for group in groups for rollout in group))
     return groups
 
@@ -115,12 +120,13 @@ def play(
     run: Run[RunConfig], pool: EnvPool, tasks: Sequence[Task], group_size: int, sampling: Sampling, seed: int
 ) -> list[list[Rollout]]:
     """Groups of episodes in the tasks' order; each process plays its share and gets all."""
-    run.model.seed(seed)
-    run.model.forget()  # what an earlier call left in the cache must not decide the last bits of this one
+    model = run.model if run.served is None else run.served
+    model.seed(seed)
+    model.forget()  # what an earlier call left in the cache must not decide the last bits of this one
     pool.seed(seed)
     context = min(run.config.context_tokens, int(run.model.max_context))
     policy = f"{run.folder.name}-{run.update}"
-    collector = Collector(run.model, pool, sampling, context, policy, run.config.history)
+    collector = Collector(model, pool, sampling, context, policy, run.config.history)
     rank, count = run.accelerator.process_index, run.accelerator.num_processes
     mine = collect(collector, tasks[rank::count], group_size)
     if count == 1:
@@ -129,6 +135,28 @@ def play(
 
     shares = dict(gather_object([(rank, mine)]))
     return [shares[index % count][index // count] for index in range(len(tasks))]
+
+
+def with_logprobs(run: Run[RunConfig], groups: list[list[Rollout]]) -> list[list[Rollout]]:
+    """Episodes whose responses an endpoint drew, with the log-probabilities that the learner gives them before the
+    update."""
+
+    def look(sequences: list[Rollout]) -> list[list[float]]:
+        batch = make_batch(sequences, run.accelerator.device)
+        with autocast(run):
+            logits_BKV = response_logits(run.model.model, batch)
+        found_BK = token_logprobs(logits_BKV, batch.targets_BK, run.config.temperature)
+        return [found_BK[row][batch.mask_BK[row]].tolist() for row in range(len(sequences))]
+
+    rollouts = [rollout for group in groups for rollout in group]
+    found = iter(in_passes(run, [part for one in rollouts for part in one.sequences], look))
+    return [[_filled(rollout, [next(found) for _ in rollout.sequences]) for rollout in group] for group in groups]
+
+
+def _filled(rollout: Rollout, parts: Sequence[Sequence[float]]) -> Rollout:
+    left = iter([value for part in parts for value in part])
+    turns = [replace(turn, response_logprobs=tuple(next(left) for _ in turn.response_ids)) for turn in rollout.turns]
+    return replace(rollout, turns=tuple(turns))
 
 
 def count_real_steps(run: Run[RunConfig], pool: EnvPool, purpose: str, steps: int) -> None:

@@ -17,10 +17,12 @@ from dreamgym_env.loading import starting_policy
 from dreamgym_env.trajectories import read_trajectories, task_from_record, task_record, trajectory_record
 from dreamgym_env.types import Task, Trajectory
 
+from .adapters import merge_into, with_adapters, with_same_weights
 from .audit import distrust
-from .checkpoint import find_checkpoint, load_module, load_optimizer, load_state, save_checkpoint
+from .checkpoint import find_checkpoint, load_module, load_optimizer, load_state, load_weights, save_checkpoint
 from .pools import BudgetedPool, EnvPool, VectorDreamPool, open_pool, read_settings
 from .run_config import RunConfig
+from .served import ServedPolicy
 from .sharding import SharedOptimizer, copy_weights, share_out, whole_optimizer, whole_weights
 
 Metrics = dict[str, float]
@@ -50,7 +52,8 @@ class Run(Generic[ConfigT]):
     config: ConfigT
     accelerator: Any
     model: Any
-    """The `TransformersModel` that samples; its weights are those of `network`, or where they are shared out a copy."""
+    """The `TransformersModel` that samples; its weights are those of `network`, or a copy where these are shared out or
+    have adapters."""
     network: Any
     """What is trained: the policy's network, with the critic where there is one, wrapped or shared out where several
     processes train."""
@@ -65,6 +68,8 @@ class Run(Generic[ConfigT]):
     curriculum: Curriculum
     real: RealSide | None = None
     """Where the real groups of a mixed round are played; `pool` then dreams."""
+    served: ServedPolicy | None = None
+    """The endpoint that samples in place of `model`, or None."""
     update: int = 0
     real_steps: dict[str, int] = field(default_factory=lambda: {"train": 0, "eval": 0})
     carried: dict[str, float] = field(default_factory=dict)
@@ -85,6 +90,12 @@ class Run(Generic[ConfigT]):
             return None
         return self.real.pool if self.real else self.pool if self.pool.source == "real" else None
 
+    @property
+    def policy(self) -> Any:
+        """The policy's network as it is trained, without what several processes wrap it in."""
+        network = self.accelerator.unwrap_model(self.network)
+        return network if self.critic is None else network.policy
+
     def close(self) -> None:
         """Closes all environments."""
         for pool in (self.pool, *([self.real.pool] if self.real else []), *self.eval_pools.values()):
@@ -93,8 +104,13 @@ class Run(Generic[ConfigT]):
     def weights_changed(self) -> None:
         """Tells the model that samples of the last optimizer step."""
         if self.config.shard and self.accelerator.num_processes > 1:
-            copy_weights(self.network if self.critic is None else self.network.policy, self.model.model)
+            copy_weights(self.policy, self.model.model)
+        if self.config.lora_rank:
+            merge_into(self.policy, self.model.model)
         self.model.weights_changed()
+        if self.served is not None:
+            self.served.renew()
+            self.accelerator.wait_for_everyone()
 
     def draw_seed(self, stream: int, number: int = 0) -> int:
         """The seed of one purpose in one update and process; `number` tells several draws apart."""
@@ -110,11 +126,17 @@ def prepare(config: GivenT, with_critic: WithCritic | None = None) -> Run[GivenT
     pools = open_pools(config, accelerator.num_processes)
     start = starting_policy(pools[0].domain) if config.policy == "embedded" else config.policy
     found = find_checkpoint(Path(config.output) / "checkpoints", config.fall_back) if config.resume else None
-    path, processes = str(found / "policy") if found else start, accelerator.num_processes
+    processes = accelerator.num_processes
+    path = str(found / "policy") if found and not config.lora_rank else start
     model = load_policy(config, path, accelerator.device)
     reference = load_policy(config, start, accelerator.device).model if config.kl_coef else None
     shared = config.shard and processes > 1
     policy, critic = load_policy(config, path, accelerator.device).model if shared else model.model, None
+    if config.lora_rank:
+        base = reference or load_policy(config, start, accelerator.device).model
+        policy = with_adapters(with_same_weights(base), config.lora_rank, config.seed).eval()
+        if found:
+            load_weights(found / "policy", policy)
     network = policy
     if with_critic is not None:
         network = with_critic(policy, start, accelerator.device)
@@ -124,7 +146,7 @@ def prepare(config: GivenT, with_critic: WithCritic | None = None) -> Run[GivenT
     if shared:
         share_out(network, accelerator.device, processes)
     parts = [policy] if critic is None else [policy, critic]
-    groups = [{"params": list(part.parameters())} for part in parts]
+    groups = [{"params": [weight for weight in part.parameters() if weight.requires_grad]} for part in parts]
     optimizer = torch.optim.AdamW(groups, config.learning_rate, weight_decay=config.weight_decay)
     if processes > 1 and not shared:
         network = accelerator.prepare_model(network)
@@ -133,6 +155,9 @@ def prepare(config: GivenT, with_critic: WithCritic | None = None) -> Run[GivenT
     run = Run(config, accelerator, model, network, critic, reference, optimizer, *pools, curriculum, real)
     if found:
         restore(run, found)
+    if config.sampler is not None:
+        run.served = ServedPolicy(config.sampler, run.folder / "served", model, accelerator.is_main_process)
+    run.weights_changed()
     if config.real_budget is not None and run.budgeted is not None:
         bounded = BudgetedPool(run.budgeted, config.real_budget - run.real_steps["train"])
         if run.real:
@@ -224,7 +249,7 @@ def save(run: Run[RunConfig]) -> None:
     save_checkpoint(
         run.folder / "checkpoints",
         run.update,
-        run.model.model,
+        run.policy if run.config.lora_rank else run.model.model,
         run.model.tokenizer,
         optimizer,
         state,

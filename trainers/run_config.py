@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from .losses import Aggregation
+from .served import read_sampler
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,10 @@ class RunConfig:
     """Sampling temperature of the policy, > 0."""
     max_tokens: int = 512
     """Longest response, in tokens."""
+    sampler: str | None = None
+    """An endpoint that samples the policy's responses, as KIND@URL: "vllm@http://host:8000/v1", "sglang@...",
+    "transformers@..." (`transformers serve`). Weights go to it through `output`/served after every update. None samples
+    in this process."""
     history: int | None = None
     """What the policy sees of its episode: None for all of it, as one growing conversation, which is one sequence to
     learn from; k >= 0 for the task, the number of steps so far, the last k states and actions and the present state,
@@ -45,7 +51,7 @@ class RunConfig:
     and is counted."""
 
     learning_rate: float = 1e-6
-    """AdamW's rate."""
+    """AdamW's rate; adapters (`lora_rank`) want about ten times as much."""
     warmup_updates: int = 0
     """Updates over which the rate rises linearly, step by step; constant afterwards. AdamW's first steps are its
     largest, whatever the gradient: without a rise they can throw a small policy off."""
@@ -117,6 +123,9 @@ class RunConfig:
     """Whether forward passes of the update run in bfloat16 autocast; weights stay in float32."""
     gradient_checkpointing: bool = False
     """Trade a third more computing for much less memory."""
+    lora_rank: int = 0
+    """Rank of LoRA adapters on all linear layers of the policy (and of a separate critic), >= 0: they alone are
+    trained; the trained policy has them merged. 0 trains every weight."""
     shard: bool = False
     """Whether several processes share out among them what is trained, its gradients and its optimizer (FSDP). Each has
     a whole copy of the policy beside its share, to sample with. False: each holds everything."""
@@ -140,6 +149,13 @@ class RunConfig:
             self.check(name, getattr(self, name) >= 1, ">= 1")
         for name in ("kl_coef", "entropy_coef", "invalid_penalty", "impossible_penalty", "clip_high", "eval_every"):
             self.check(name, getattr(self, name) >= 0, ">= 0")
+        self.check("device", self.device in ("auto", "cpu"), '"auto" (a GPU where there is one) or "cpu"')
+        template = self.chat_template
+        self.check("chat_template", template is None or Path(template).is_file(), "a file with a Jinja template")
+        if self.sampler is not None:
+            read_sampler(self.sampler)
+        self.check("lora_rank", self.lora_rank >= 0, ">= 0")
+        self.check("lora_rank", not (self.lora_rank and self.shard), "0 with `shard`, which shares out what is trained")
         self.check("history", self.history is None or self.history >= 0, ">= 0 or None")
         self.check("num_envs", self.num_envs is None or self.num_envs >= 1, ">= 1 or None")
         self.check("temperature", self.temperature > 0, "> 0: a greedy policy explores nothing")

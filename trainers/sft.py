@@ -20,6 +20,7 @@ from dreamgym_env.domain import load_domain
 from dreamgym_env.trajectories import read_trajectories
 from dreamgym_env.types import DataError, Trajectory
 
+from .adapters import with_adapters
 from .agent import AgentChat, Rollout, Turn, write_response
 from .checkpoint import save_policy
 from .disk import writing
@@ -55,6 +56,9 @@ class SFTConfig:
     """Peak; 1e-5 suits models of billions of parameters."""
     batch_tokens: int = 4096
     """Tokens of a batch, padding included."""
+    pass_tokens: int | None = None
+    """Tokens of a forward pass, padding included, >= 1: the gradients of a batch's passes add up, so that it has no
+    influence on results but memory and speed. None: the whole batch."""
     warmup_steps: int = 20
     """Steps of linear warm-up; a cosine down to 3% follows."""
     weight_decay: float = 0.01
@@ -63,6 +67,10 @@ class SFTConfig:
     bf16: bool | None = None
     """Whether the forward pass runs in bfloat16 autocast (weights stay in float32); None where the machine has
     instructions for it: without them it is three times slower than float32."""
+    gradient_checkpointing: bool = False
+    """Trade a third more computing for much less memory."""
+    lora_rank: int = 0
+    """Rank of LoRA adapters on all linear layers, merged into the saved policy, >= 0; 0 trains every weight."""
     device: str = "cpu"
     """"cpu", "cuda", ..."""
     log_every: int = 50
@@ -80,6 +88,10 @@ class SFTConfig:
             raise ValueError(f"`epochs` must be > 0, got {self.epochs}")
         if self.max_episodes is not None and self.max_episodes < 1:
             raise ValueError(f"`max_episodes` must be >= 1 or None, got {self.max_episodes}")
+        if self.pass_tokens is not None and self.pass_tokens < 1:
+            raise ValueError(f"`pass_tokens` must be >= 1 or None, got {self.pass_tokens}")
+        if self.lora_rank < 0:
+            raise ValueError(f"`lora_rank` must be >= 0, got {self.lora_rank}")
 
 
 @dataclass(frozen=True)
@@ -155,15 +167,26 @@ def held_out_loss(trainer: Trainer, examples: Sequence[Example], batch: int = 16
     return total / count if count else None
 
 
+def load_base(config: SFTConfig) -> tuple[Any, Any]:
+    """The network to train and its tokenizer.
+
+    Raises:
+        ModelError: `model` cannot be loaded.
+    """
+    from dreamgym_env.checkpoints import load_checkpoint
+
+    model, tokenizer = load_checkpoint(config.model, "float32", config.device)
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return (with_adapters(model, config.lora_rank, config.seed) if config.lora_rank else model), tokenizer
+
+
 def train(config: SFTConfig, trajectories: Iterable[Trajectory]) -> dict[str, Any]:
     """Trains, saves the policy to `output` and gives the report that is saved beside it as `sft.json`."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.manual_seed(config.seed)
-    tokenizer = AutoTokenizer.from_pretrained(config.model)
-    model: Any = AutoModelForCausalLM.from_pretrained(config.model, dtype=torch.float32)
-    model.to(config.device)
+    model, tokenizer = load_base(config)
     data = load_demonstrations(config, tokenizer, trajectories)
     trainer = Trainer(model, tokenizer, _supervised(config))
     before = held_out_loss(trainer, data.held_out)
@@ -187,7 +210,7 @@ def train(config: SFTConfig, trajectories: Iterable[Trajectory]) -> dict[str, An
         "log": read_metrics(folder / "metrics.jsonl"),
     }
     with writing(folder, "the checkpoints are whole"):
-        save_policy(folder, model, tokenizer)
+        save_policy(folder, model.merge_and_unload() if config.lora_rank else model, tokenizer)
         (folder / "sft.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return report
 
@@ -223,6 +246,7 @@ def _supervised(config: SFTConfig) -> SupervisedConfig:
     return SupervisedConfig(
         learning_rate=config.learning_rate,
         batch_tokens=config.batch_tokens,
+        pass_tokens=config.pass_tokens,
         warmup_steps=config.warmup_steps,
         weight_decay=config.weight_decay,
         clip=config.clip,

@@ -72,6 +72,9 @@ class SupervisedConfig:
     """Peak of AdamW's rate; warmed up, then a cosine down to 3%."""
     batch_tokens: int = 4096
     """Tokens of a batch, padding included."""
+    pass_tokens: int | None = None
+    """Tokens of a forward pass, padding included: the gradients of a batch's passes add up, so that it has no influence
+    on results but memory and speed. None: the whole batch."""
     warmup_steps: int = 60
     weight_decay: float = 0.05
     clip: float = 1.0
@@ -228,23 +231,31 @@ class Trainer:
     def _step(self, rows: Sequence[Example], progress: float) -> float:
         import torch
 
-        ids_BT, weights_BT = collate(rows, self.tokenizer.pad_token_id)
-        device = self.model.device
-        torch.manual_seed(
-            self.config.seed + self.steps
-        )  # for models with dropout: a step draws the same after a resume
+        device, loss = self.model.device, 0.0
+        torch.manual_seed(self.config.seed + self.steps)  # dropout draws the same after a resume
         for group in self.optimizer.param_groups:
             group["lr"] = rate(self.steps, progress, self.config)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.config.bf16):
-            total, weight = nll_sum(self.model, ids_BT.to(device), weights_BT.to(device))
-        loss = total / weight.clamp_min(1.0)
-        loss.backward()
+        weight = max(1.0, float(sum(row.weights[1:].sum() for row in rows)))
+        for part in self._passes(rows):
+            ids_BT, weights_BT = collate([rows[index] for index in part], self.tokenizer.pad_token_id)
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.config.bf16):
+                total, _ = nll_sum(self.model, ids_BT.to(device), weights_BT.to(device))
+            (total / weight).backward()
+            loss += float(total.detach()) / weight
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.steps += 1
-        self.tokens += ids_BT.numel()
-        return float(loss.detach())
+        self.tokens += len(rows) * max(len(row) for row in rows)
+        return loss
+
+    def _passes(self, rows: Sequence[Example]) -> list[list[int]]:
+        """The rows of a batch as they are read together."""
+        if self.config.pass_tokens is None:
+            return [list(range(len(rows)))]
+        from .batches import pack_by_length
+
+        return pack_by_length([len(row) for row in rows], self.config.pass_tokens)
 
     def _checkpoint(self, folder: Path, pool: dict[str, Any]) -> None:
         from .checkpoint import save_checkpoint

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dreamgym_env.loading import embedded_policy_path, read_card
+from dreamgym_env.domain import load_domain
+from dreamgym_env.loading import read_card, starting_policy
 from dreamgym_env.types import Source
 
 from .collect import CollectConfig
@@ -128,16 +129,11 @@ def sft_stage(config: Table1Config, seed: int, data: Path) -> Stage:
     """SFT of the starting policy on the episodes that succeeded."""
     folder = row_folder(config, "sft", seed)
     sft = SFTConfig(
-        model=starting_policy(config),
-        trajectories=(str(data),),
-        output=str(folder / "policy"),
-        max_tokens=GRPO_PRESETS[config.preset][1].context_tokens,
+        **offline_settings(config, folder, seed, data),
         epochs=config.sft_epochs,
         learning_rate=config.sft_learning_rate,
         device=learning_device(config),
         save_every=50,
-        resume=True,
-        seed=seed,
     )
     return Stage(folder, "sft", sft, "real")
 
@@ -148,17 +144,24 @@ def dpo_stage(config: Table1Config, seed: int, data: Path) -> Stage:
 
     folder = row_folder(config, "dpo", seed)
     dpo = DPOConfig(
-        model=starting_policy(config),
-        trajectories=(str(data),),
-        output=str(folder / "policy"),
-        max_tokens=GRPO_PRESETS[config.preset][1].context_tokens,
+        **offline_settings(config, folder, seed, data),
         epochs=config.dpo_epochs,
         learning_rate=config.dpo_learning_rate,
         device=GRPO_PRESETS[config.preset][1].device,
-        resume=True,
-        seed=seed,
     )
     return Stage(folder, "dpo", dpo, "real")
+
+
+def offline_settings(config: Table1Config, folder: Path, seed: int, data: Path) -> dict[str, Any]:
+    """What SFT and DPO have alike: the same start, episodes and longest episode."""
+    return {
+        "model": start_of(config),
+        "trajectories": (str(data),),
+        "output": str(folder / "policy"),
+        "max_tokens": GRPO_PRESETS[config.preset][1].context_tokens,
+        "resume": True,
+        "seed": seed,
+    }
 
 
 def dream_stage(config: TableConfig, algorithm: Algorithm, folder: Path, seed: int, **changes: Any) -> Stage:
@@ -249,9 +252,9 @@ def model_without_traces(config: Table2Config) -> str:
     return model
 
 
-def starting_policy(config: TableConfig) -> str:
-    """The starting policy as a checkpoint folder or a hub name."""
-    return str(embedded_policy_path(config.world)) if config.policy == "embedded" else config.policy
+def start_of(config: TableConfig) -> str:
+    """What every row starts from, as a checkpoint folder or a hub name."""
+    return starting_policy(load_domain(config.world)) if config.policy == "embedded" else config.policy
 
 
 def learning_device(config: TableConfig) -> str:
