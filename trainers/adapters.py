@@ -37,6 +37,7 @@ def merge_into(adapted: Any, whole: Any) -> None:
 
     places = whole.state_dict()
     with torch.no_grad():
-        for name, layer in adapted.get_base_model().named_modules():
+        layers: list[tuple[str, Any]] = list(adapted.get_base_model().named_modules())
+        for name, layer in layers:
             if isinstance(layer, LoraLayer):
                 places[f"{name}.weight"].copy_(layer.get_base_layer().weight + layer.get_delta_weight("default"))

@@ -69,8 +69,19 @@ PRESETS = {
     "small": (f"{_SMALL}: laptop/webshop under its first name.", _LAPTOP),
     "laptop/webshop": (f"{_SMALL}, in the bundled dream of WebShop.", _LAPTOP),
     "laptop/alfworld": (
-        f"{_SMALL}, in the bundled dream of ALFWorld.",
-        replace(_LAPTOP, env_id="DreamGym-ALFWorld-v0"),
+        f"{_SMALL}, in the bundled dream of ALFWorld: small steps, which break nothing.",
+        replace(
+            _LAPTOP,
+            env_id="DreamGym-ALFWorld-v0",
+            learning_rate=3e-5,
+            warmup_updates=1,
+            mini_batch=8,
+            kl_coef=0.02,
+            aggregation="sequence_mean",
+            invalid_penalty=0.3,
+            impossible_penalty=0.3,
+            center_penalties=True,
+        ),
     ),
     "paper/webshop": (
         "verl-agent's settings for WebShop, which the paper uses; for models of 3B to 8B parameters on GPUs.",

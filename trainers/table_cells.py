@@ -159,7 +159,7 @@ def steps_of(stage: Stage) -> tuple[int, int]:
 
 def evaluate_policy(config: TableConfig, policy: str, seed: int) -> Evaluation:
     """Success on held-out tasks in the real environment: the same tasks in every cell, the same draws in every row."""
-    rl = PRESETS[config.preset][1]
+    rl = PRESETS[config.rl_preset][1]
     return evaluate(
         EvaluateConfig(
             policy=policy,

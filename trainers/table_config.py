@@ -25,8 +25,8 @@ class TableConfig:
     """Everything goes into the folder WORLD in it; a run over the same folder goes on with what is there."""
     policy: str = "embedded"
     """Where every row starts: "embedded" (the bundled policy), a checkpoint folder or a hub name."""
-    preset: str = "small"
-    """The preset of GRPO and PPO."""
+    preset: str | None = None
+    """The preset of GRPO and PPO; None is laptop/WORLD."""
     dream_settings: tuple[str, ...] = ()
     """Keywords of `gym.make` for the dream, as name=value."""
     real_settings: tuple[str, ...] = ()
@@ -56,8 +56,8 @@ class TableConfig:
 
         if self.world not in WORLDS:
             raise ValueError(f"`world` must be one of {list(WORLDS)}, got {self.world!r}")
-        if self.preset not in (both := sorted(GRPO.keys() & PPO.keys())):
-            raise ValueError(f"`preset` must be one of {both}, got {self.preset!r}")
+        if self.rl_preset not in (both := sorted(GRPO.keys() & PPO.keys())):
+            raise ValueError(f"`preset` must be one of {both}, got {self.rl_preset!r}")
         if unknown := [row for row in self.rows if row not in self.all_rows]:
             raise ValueError(f"`rows` must be among {', '.join(self.all_rows)}, got {', '.join(unknown)}")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
@@ -77,6 +77,11 @@ class TableConfig:
     def chosen_rows(self) -> tuple[str, ...]:
         """The rows to fill now, in the table's order."""
         return tuple(row for row in self.all_rows if not self.rows or row in self.rows)
+
+    @property
+    def rl_preset(self) -> str:
+        """The preset's name."""
+        return self.preset or f"laptop/{self.world}"
 
     @property
     def place(self) -> World:

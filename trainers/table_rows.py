@@ -93,7 +93,7 @@ def row_folder(config: TableConfig, row: str, seed: int) -> Path:
 
 def offline_stage(config: Table1Config, seed: int) -> Stage:
     """The real episodes that SFT and DPO learn from."""
-    folder, rl = row_folder(config, "offline-data", seed), GRPO_PRESETS[config.preset][1]
+    folder, rl = row_folder(config, "offline-data", seed), GRPO_PRESETS[config.rl_preset][1]
     if config.demonstrators:
         collect = CollectConfig(
             env=config.place.real,
@@ -147,7 +147,7 @@ def dpo_stage(config: Table1Config, seed: int, data: Path) -> Stage:
         **offline_settings(config, folder, seed, data),
         epochs=config.dpo_epochs,
         learning_rate=config.dpo_learning_rate,
-        device=GRPO_PRESETS[config.preset][1].device,
+        device=GRPO_PRESETS[config.rl_preset][1].device,
     )
     return Stage(folder, "dpo", dpo, "real")
 
@@ -158,7 +158,7 @@ def offline_settings(config: Table1Config, folder: Path, seed: int, data: Path) 
         "model": start_of(config),
         "trajectories": (str(data),),
         "output": str(folder / "policy"),
-        "max_tokens": GRPO_PRESETS[config.preset][1].context_tokens,
+        "max_tokens": GRPO_PRESETS[config.rl_preset][1].context_tokens,
         "resume": True,
         "seed": seed,
     }
@@ -215,9 +215,9 @@ def learner(
         "seed": seed,
     }
     if algorithm == "grpo":
-        grpo: GRPOConfig = GRPO_PRESETS[config.preset][1]
+        grpo: GRPOConfig = GRPO_PRESETS[config.rl_preset][1]
         return replace(grpo, tasks_per_update=groups, group_size=config.group_size, **shared, **changes)
-    ppo: PPOConfig = PPO_PRESETS[config.preset][1]
+    ppo: PPOConfig = PPO_PRESETS[config.rl_preset][1]
     return replace(ppo, tasks_per_update=groups * config.group_size, group_size=1, **shared, **changes)
 
 
@@ -261,5 +261,5 @@ def learning_device(config: TableConfig) -> str:
     """The preset's device, by a name that torch knows."""
     import torch
 
-    device = GRPO_PRESETS[config.preset][1].device
+    device = GRPO_PRESETS[config.rl_preset][1].device
     return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device

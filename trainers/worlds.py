@@ -41,6 +41,12 @@ class World:
 
 WORLDS: dict[str, World] = {
     "webshop": World("WebShop", "DreamGym-WebShop-v0", "Real-WebShop-v0"),
-    "alfworld": World("ALFWorld", "DreamGym-ALFWorld-v0", "Real-ALFWorld-v0", ("games=100",)),
+    "alfworld": World(
+        "ALFWorld",
+        "DreamGym-ALFWorld-v0",
+        "Real-ALFWorld-v0",
+        ("games=100",),
+        DemoSizes(minutes=15.0, episodes=100, dream_episodes=40, curve_episodes=40, curve_every=8),
+    ),
 }
 """Name, which is the domain's too, to world."""
