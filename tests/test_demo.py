@@ -107,6 +107,17 @@ def test_settings_reach_the_dream_as_they_are() -> None:
     assert grpo.learning_rate == 3e-4
 
 
+def test_sizes_and_rate_are_the_worlds_own_where_none_are_given() -> None:
+    shop, rooms = DemoConfig(), DemoConfig(world="alfworld", episodes=7)
+    assert (shop.sizes.minutes, shop.sizes.episodes) == (8.0, 200)
+    assert rooms.sizes == replace(WORLDS["alfworld"].demo, episodes=7)
+    found = [
+        (grpo_config(one).env_id, grpo_config(one).learning_rate, grpo_config(one).kl_coef) for one in (shop, rooms)
+    ]
+    assert found == [("DreamGym-WebShop-v0", 2e-4, 0.0), ("DreamGym-ALFWorld-v0", 3e-5, 0.02)]
+    assert grpo_config(rooms).eval_episodes == 7
+
+
 def test_the_clock_keeps_time_for_the_last_evaluation() -> None:
     clock = Clock(minutes=8, started=time.monotonic() - 300, evaluation=60, update=20)
     assert clock.room(0)  # 300 + 20 + 96 + 12 of 480
