@@ -90,11 +90,13 @@ def read_trajectories(
     if on_error not in ("raise", "skip"):
         raise ValueError(f"`on_error` must be 'raise' or 'skip', got {on_error!r}")
     path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no such file of trajectories: {path}; `dreamgym collect` makes one")
 
     def report(number: int, reason: str) -> None:
         message = f"{path}, line {number}: {reason}"
         if on_error == "raise":
-            raise DataError(f"{message}; repair or delete the line, or read with on_error='skip'")
+            raise DataError(f"{message}; repair or delete the line (in Python, on_error='skip' leaves it out)")
         if on_broken is None:
             warnings.warn(f"{message}; line skipped", stacklevel=3)
         else:
