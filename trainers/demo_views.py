@@ -34,7 +34,7 @@ MEANINGS = {
     "confirmed": "dreamed successes that the rules confirm",
     "denied": "true successes that the dream denies",
     "replay_success": "dreamed successes whose actions succeed for real",
-    "replay_same_state": "dreamed pages that are the real ones",
+    "replay_same_state": "dreamed states that are the real ones",
     "impossible_accepted": "impossible actions that the dream accepts",
     "contradictions": "dreamed steps that deny what was said before",
     "broken": "dreams given up (masked, never scored)",
