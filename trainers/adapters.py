@@ -37,7 +37,8 @@ def merge_into(adapted: Any, whole: Any) -> None:
 
     places = whole.state_dict()
     with torch.no_grad():
-        layers: list[tuple[str, Any]] = list(adapted.get_base_model().named_modules())
-        for name, layer in layers:
+        for name, layer in adapted.get_base_model().named_modules():
             if isinstance(layer, LoraLayer):
-                places[f"{name}.weight"].copy_(layer.get_base_layer().weight + layer.get_delta_weight("default"))
+                adapter: Any = layer  # a linear layer with adapters; the class that all kinds share has no such method
+                change = adapter.get_delta_weight("default")
+                places[f"{name}.weight"].copy_(adapter.get_base_layer().weight + change)
