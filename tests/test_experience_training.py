@@ -284,6 +284,22 @@ def test_outcomes_weigh_more_and_open_pages_less(data: Path, trained: tuple[Path
         assert len(weights) > 2
 
 
+@pytest.mark.parametrize(("knowing", "learned"), [(("oracle",), False), (("random", "slips"), True)])
+def test_what_no_history_determines_is_not_learned_from_those_who_know(
+    data: Path, trained: tuple[Path, dict[str, Any]], knowing: tuple[str, ...], learned: bool
+) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(trained[0])
+    oracles = [one for one in read_training_data(config_of(data)) if one.success and one.policy.startswith("oracle")]
+    assert oracles
+    corpus = Corpus(config_of(data, tasks_share=0.0, top_k=0, open_weight=0.25, knowing_policies=knowing), oracles)
+    for example in corpus.examples(tokenizer, len(oracles)):
+        weights = set(example.weights.tolist())
+        assert (0.25 in weights) == learned
+        assert 1.0 in weights
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -139,11 +139,11 @@ class Corpus:
         return chats
 
     def _factors(self, trajectory: Trajectory, brief: Sequence[bool]) -> list[float]:
-        """Of each answer: 0 where it is brief, `open_weight` where it is open, else 1."""
+        """Of each answer: 0 where it is brief, where it is open `open_weight`, or 0 if the policy knew, else 1."""
+        knew = trajectory.policy.startswith(self.config.knowing_policies)
+        at_open = 0.0 if knew else self.config.open_weight
         contexts = zip(contexts_of(trajectory), brief, strict=True)
-        return [
-            0.0 if short else self.config.open_weight if self.domain.is_open(one) else 1.0 for one, short in contexts
-        ]
+        return [0.0 if short else at_open if self.domain.is_open(one) else 1.0 for one, short in contexts]
 
     def task_chats(self, count: int) -> list[list[Message]]:
         """M_task's examples (Eq. 6): three tasks of the corpus, and one like the last of them as its variation."""

@@ -58,6 +58,9 @@ class ExperienceTrainingConfig:
     """Share of the sequences whose names are exchanged at random, so that they must be looked up (small models)."""
     open_weight: float = 0.3
     """Loss weight of what no history determines (`Domain.is_open`), in [0, 1]; all else weighs 1."""
+    knowing_policies: tuple[str, ...] = ()
+    """Policies that know more than their episode has told them, by the beginnings of their names (`oracle`): what no
+    history determines is not learned from their episodes, since their actions give away where things lie."""
     outcome_weight: float = 1.0
     """Loss weight of the answers that end an episode, > 0: few tokens, on which every reward rests."""
     tasks_share: float = 0.03
