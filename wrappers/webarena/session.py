@@ -62,7 +62,7 @@ class Session(BrowserEnv):  # type: ignore[misc]
     chat: Any
 
     def __init__(self, settle: float) -> None:
-        super().__init__(AbstractBrowserTask, action_mapping=_code, pre_observation_delay=settle)
+        super().__init__(AbstractBrowserTask, action_mapping=self._code, pre_observation_delay=settle)
         self.statuses: dict[Page, int] = {}
         self._pending: set[Request] = set()
 
@@ -93,6 +93,15 @@ class Session(BrowserEnv):  # type: ignore[misc]
         self.context.cookies()  # lets waiting callbacks run
         self._active_page_check()
         return str(goal)
+
+    def _code(self, action: str) -> str:
+        """Python code for BrowserGym: its functions and the call, which `domains.web_actions` made of literals alone.
+
+        BrowserGym gives a click half a second: too short on a busy machine, where one that would do seems impossible.
+        Three are less than a page may take, or a page that does not answer would pass for a slow one.
+        """
+        longest = min(3000, self.task.timeout // 2)
+        return f"{_ACTIONS.python_includes.replace('timeout=500', f'timeout={longest}')}\n{action}\n"
 
     def close(self) -> None:
         """Closes the context; the browser stays for others."""
@@ -198,12 +207,3 @@ def _page_of(request: Request) -> Page | None:
 _ACTIONS = HighLevelActionSet(
     subsets=["bid", "nav", "tab", "chat", "infeas", "custom"], custom_actions=[functions.noop]
 )
-
-
-_FUNCTIONS = _ACTIONS.python_includes.replace("timeout=500", "timeout=3000")
-"""Half a second, as BrowserGym has it, is too short on a busy machine: a click that would do would seem impossible."""
-
-
-def _code(action: str) -> str:
-    """Python code for BrowserGym: its functions and the call, which `domains.web_actions` made of literals alone."""
-    return f"{_FUNCTIONS}\n{action}\n"
