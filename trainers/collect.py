@@ -26,7 +26,7 @@ from dreamgym_env.trajectories import append_trajectory, read_trajectories, writ
 from dreamgym_env.types import DataError, Split, Task, Trajectory, Transition
 
 from .disk import writing
-from .pools import import_of, read_settings, tasks_of
+from .pools import import_of, opened, read_settings, tasks_of
 from .rollout import end_reason_of
 from .unrefereed import RandomActor
 
@@ -266,7 +266,7 @@ def opened_task(env: Any, task_id: str) -> Task:
     """The task with its first state; opened where it is only seen then, as a web page is."""
     task: Task = env.task_of(task_id)
     if not task.initial_state:
-        task = env.reset(seed=0, options={"task_id": task_id})[1]["task"]
+        task = opened(task, env.reset(seed=0, options={"task_id": task_id})[1])
     return task
 
 

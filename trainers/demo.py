@@ -160,7 +160,7 @@ def grpo_config(config: DemoConfig) -> GRPOConfig:
         updates=config.max_updates,
         tasks_per_update=config.tasks_per_update,
         group_size=config.group_size,
-        learning_rate=config.learning_rate or preset.learning_rate,
+        learning_rate=preset.learning_rate if config.learning_rate is None else config.learning_rate,
         mini_batch=8,  # the preset's 16 for rounds of half the size: as many optimizer steps
         max_tokens=config.max_tokens,
         eval_every=config.sizes.curve_every,

@@ -88,23 +88,20 @@ def score(config: GRPOConfig, groups: Sequence[Sequence[Rollout]]) -> tuple[list
     advantages_PG = grpo_advantages(rewards_PG, kept_PG, config.scale_by_std)
     std_P = group_std(rewards_PG, kept_PG)
     chosen = std_P.argsort(descending=True, stable=True)[: math.ceil(config.keep_share * len(groups))].tolist()
+    by_step = [step_advantages(config, group) for group in groups]
     learned = [
-        (rollout, float(advantages_PG[p, g]))
+        (rollout, [float(advantages_PG[p, g]) + more for more in by_step[p][g]])
         for p, group in enumerate(groups)
         for g, rollout in enumerate(group)
         if p in chosen and kept_PG[p, g] and rollout.response_tokens
     ]
     given_back = mean_penalty(config, [rollout for rollout, _ in learned]) if config.center_penalties else 0.0
-    by_step = step_advantages(config, groups)
     scored = [
         Scored(
             rollout,
-            tuple(
-                credit(config, advantage + at_step, turn) + given_back
-                for turn, at_step in zip(rollout.turns, by_step[id(rollout)], strict=True)
-            ),
+            tuple(credit(config, *one) + given_back for one in zip(advantages, rollout.turns, strict=True)),
         )
-        for rollout, advantage in learned
+        for rollout, advantages in learned
     ]
     scored = [item for item in scored if any(abs(advantage) > SPREAD_TOLERANCE for advantage in item.advantages)]
     return scored, {
@@ -118,26 +115,20 @@ def score(config: GRPOConfig, groups: Sequence[Sequence[Rollout]]) -> tuple[list
     }
 
 
-def step_advantages(config: GRPOConfig, groups: Sequence[Sequence[Rollout]]) -> dict[int, list[float]]:
-    """What each turn of each whole episode, by the episode's `id`, has as an advantage among the turns of its group at
-    the same state (GiGPO, arXiv:2505.10978): its discounted return, normalised as the episodes' are, times
-    `step_weight`."""
-    found = {id(one): [0.0] * len(one.turns) for group in groups for one in group}
-    for group in groups if config.step_weight else ():
-        places = defaultdict[str, list[tuple[int, int, float]]](list)
-        for rollout in group:
-            if rollout.trajectory.broken:
-                continue
-            for index, step in enumerate(rollout.trajectory.transitions):
-                discount = config.step_discount ** (len(rollout.turns) - 1 - index)
-                places[step.state].append((id(rollout), index, discount * reward_of(config, rollout)))
-        for turns in places.values():
-            returns_1G = torch.tensor([[value for *_, value in turns]])
-            kept_1G = torch.ones_like(returns_1G, dtype=torch.bool)
-            for (rollout_id, index, _), value in zip(
-                turns, grpo_advantages(returns_1G, kept_1G, config.scale_by_std)[0].tolist(), strict=True
-            ):
-                found[rollout_id][index] = config.step_weight * value
+def step_advantages(config: GRPOConfig, group: Sequence[Rollout]) -> list[list[float]]:
+    """What each turn of each episode has as an advantage among the turns of its group at the same state (GiGPO,
+    arXiv:2505.10978): its discounted return, normalised as the episodes' are, times `step_weight`."""
+    found = [[0.0] * len(rollout.turns) for rollout in group]
+    places = defaultdict[str, list[tuple[int, int, float]]](list)
+    for g, rollout in enumerate(group if config.step_weight else ()):
+        for index, step in enumerate(() if rollout.trajectory.broken else rollout.trajectory.transitions):
+            discount = config.step_discount ** (len(rollout.turns) - 1 - index)
+            places[step.state].append((g, index, discount * reward_of(config, rollout)))
+    for turns in places.values():
+        returns_1N = torch.tensor([[value for *_, value in turns]])
+        advantages_1N = grpo_advantages(returns_1N, torch.ones_like(returns_1N, dtype=torch.bool), config.scale_by_std)
+        for (g, index, _), advantage in zip(turns, advantages_1N[0].tolist(), strict=True):
+            found[g][index] = config.step_weight * advantage
     return found
 
 

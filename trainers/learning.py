@@ -28,15 +28,14 @@ def mini_batches(run: Run[RunConfig], count: int) -> Iterator[list[int]]:
     optimizer's rates are set for each."""
     rng = np.random.default_rng([run.config.seed, run.update, SHUFFLE])
     parts = max(1, round(count / run.config.mini_batch)) if count else 0
-    steps = parts * run.config.epochs
-    for step in range(steps):
-        if step % parts == 0:
-            chosen = np.array_split(rng.permutation(count), parts)
-        for group, rate in zip(
-            run.optimizer.param_groups, run.config.rates(run.update + (step + 1) / steps), strict=True
-        ):
-            group["lr"] = rate
-        yield [int(index) for index in chosen[step % parts]]
+    steps, step = parts * run.config.epochs, 0
+    for _ in range(run.config.epochs):
+        for chosen in np.array_split(rng.permutation(count), parts) if parts else ():
+            step += 1
+            rates = run.config.rates(run.update + step / steps)
+            for group, rate in zip(run.optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate
+            yield [int(index) for index in chosen]
 
 
 def optimizer_step(

@@ -174,7 +174,7 @@ class RunConfig:
 
     def warmth(self, progress: float) -> float:
         """The share of its full rate at which is learned after so many updates and parts of one, in [0, 1]."""
-        return min(1.0, progress / max(1, self.warmup_updates)) if self.warmup_updates else 1.0
+        return min(1.0, progress / self.warmup_updates) if self.warmup_updates else 1.0
 
     def rates(self, progress: float) -> tuple[float, ...]:
         """The learning rates of the optimizer's groups after so many updates and parts of one: the policy's first."""

@@ -170,8 +170,8 @@ class ServedPolicy(ChatModel):
             "do_sample": drawn,
             "max_new_tokens": sampling.max_tokens,
             "eos_token_id": sorted(self.local.stop_ids),
+            "pad_token_id": self.tokenizer.pad_token_id,
         }
-        own |= {"pad_token_id": self.tokenizer.pad_token_id}
         return json.dumps(own | ({"temperature": sampling.temperature, "top_k": 0} if drawn else {}))
 
     def _encode(self, text: str, ended: bool) -> list[int]:
