@@ -206,6 +206,15 @@ def make_checkpoint(folder: Path, kind: str = "lfm2", seed: int = 0) -> Path:
     return folder
 
 
+def run_settings(policy: Path, output: Path, /, **changes: Any) -> dict[str, Any]:
+    """Settings of a small run of RL in this world, in seconds on a CPU."""
+    return {
+        "policy": str(policy), "env_id": "guessing_world:Guess-v0", "output": str(output), "updates": 2,
+        "max_tokens": 12, "context_tokens": 256, "learning_rate": 3e-3, "mini_batch": 16, "token_budget": 1024,
+        "eval_every": 0, "device": "cpu", "tensorboard": False,
+    } | changes  # fmt: skip
+
+
 def make_policy(folder: Path, kind: str = "lfm2") -> Path:
     """A policy that knows the form of an answer and says random words."""
     from dreamgym_env.trainers.sft import SFTConfig, train

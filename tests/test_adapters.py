@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from guessing_world import demonstrations, make_checkpoint, make_policy  # noqa: E402
+from guessing_world import demonstrations, make_checkpoint, make_policy, run_settings  # noqa: E402
 
 from dreamgym_env.language_model import TransformersModel  # noqa: E402
 from dreamgym_env.trainers import cli, grpo, ppo  # noqa: E402
@@ -66,13 +66,8 @@ def test_every_learner_trains_adapters_in_little_memory(tmp_path: Path, kind: st
 @pytest.fixture
 def config(policy: Path, tmp_path: Path) -> Callable[..., GRPOConfig]:
     def make(**changes: Any) -> GRPOConfig:
-        values: dict[str, Any] = {
-            "policy": str(policy), "env_id": "guessing_world:Guess-v0", "output": str(tmp_path / "run"), "updates": 2,
-            "tasks_per_update": 4, "group_size": 8, "max_tokens": 12, "context_tokens": 256, "learning_rate": 1e-2,
-            "mini_batch": 16, "token_budget": 1024, "eval_every": 0, "device": "cpu", "tensorboard": False,
-            "lora_rank": 4,
-        }  # fmt: skip
-        return GRPOConfig(**{**values, **changes})
+        values = {"tasks_per_update": 4, "group_size": 8, "learning_rate": 1e-2, "lora_rank": 4, **changes}
+        return GRPOConfig(**run_settings(policy, tmp_path / "run", **values))
 
     return make
 

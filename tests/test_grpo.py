@@ -15,7 +15,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from guessing_world import GuessingEnv, dream_registered, make_episode, make_policy, make_task  # noqa: E402
+from guessing_world import GuessingEnv, dream_registered, make_episode, make_policy, make_task, run_settings  # noqa: E402
 
 from dreamgym_env.trainers import grpo, pools, rounds  # noqa: E402
 from dreamgym_env.trainers.agent import Rollout, Turn  # noqa: E402
@@ -44,12 +44,8 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def config(policy: Path, tmp_path: Path) -> Callable[..., GRPOConfig]:
     def make(**changes: Any) -> GRPOConfig:
-        values: dict[str, Any] = {
-            "policy": str(policy), "env_id": "guessing_world:Guess-v0", "output": str(tmp_path / "run"), "updates": 2,
-            "tasks_per_update": 4, "group_size": 8, "max_tokens": 12, "context_tokens": 256, "learning_rate": 3e-3,
-            "mini_batch": 16, "token_budget": 1024, "eval_every": 0, "device": "cpu", "tensorboard": False,
-        }  # fmt: skip
-        return GRPOConfig(**{**values, **changes})
+        values = {"tasks_per_update": 4, "group_size": 8, **changes}
+        return GRPOConfig(**run_settings(policy, tmp_path / "run", **values))
 
     return make
 

@@ -15,7 +15,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from guessing_world import dream_registered, make_checkpoint, make_episode, make_policy  # noqa: E402
+from guessing_world import dream_registered, make_checkpoint, make_episode, make_policy, run_settings  # noqa: E402
 
 from dreamgym_env.trainers import ppo, rounds  # noqa: E402
 from dreamgym_env.trainers.agent import Rollout, Turn  # noqa: E402
@@ -39,13 +39,8 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def config(policy: Path, tmp_path: Path) -> Callable[..., PPOConfig]:
     def make(**changes: Any) -> PPOConfig:
-        values: dict[str, Any] = {
-            "policy": str(policy), "env_id": "guessing_world:Guess-v0", "output": str(tmp_path / "run"), "updates": 2,
-            "tasks_per_update": 32, "max_tokens": 12, "context_tokens": 256, "learning_rate": 3e-3,
-            "critic_learning_rate": 3e-3, "mini_batch": 16, "token_budget": 1024, "eval_every": 0, "device": "cpu",
-            "tensorboard": False,
-        }  # fmt: skip
-        return PPOConfig(**{**values, **changes})
+        values = {"tasks_per_update": 32, "critic_learning_rate": 3e-3, **changes}
+        return PPOConfig(**run_settings(policy, tmp_path / "run", **values))
 
     return make
 

@@ -19,7 +19,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from guessing_world import make_checkpoint, make_policy  # noqa: E402
+from guessing_world import make_checkpoint, make_policy, run_settings  # noqa: E402
 
 from dreamgym_env.language_model import TransformersModel  # noqa: E402
 from dreamgym_env.loading import embedded_model_path  # noqa: E402
@@ -107,11 +107,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def settings(policy: Path, tmp_path: Path) -> dict[str, Any]:
-    return {
-        "policy": str(policy), "env_id": "guessing_world:Guess-v0", "output": str(tmp_path / "run"), "updates": 2,
-        "tasks_per_update": 2, "group_size": 4, "max_tokens": 12, "context_tokens": 256, "learning_rate": 3e-3,
-        "mini_batch": 16, "token_budget": 1024, "eval_every": 0, "device": "cpu", "tensorboard": False,
-    }  # fmt: skip
+    return run_settings(policy, tmp_path / "run", tasks_per_update=2, group_size=4)
 
 
 @pytest.mark.parametrize("lora_rank", [0, 2])

@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from guessing_world import TEMPLATE, make_episode, make_policy, make_task, make_tokenizer  # noqa: E402
+from guessing_world import TEMPLATE, make_episode, make_policy, make_task, make_tokenizer, run_settings  # noqa: E402
 
 from dreamgym_env.trainers import grpo, ppo, rounds  # noqa: E402
 from dreamgym_env.trainers.agent import AgentChat, Rollout, Turn, window_message  # noqa: E402
@@ -33,13 +33,8 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def settings(policy: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     def make(**changes: Any) -> dict[str, Any]:
-        values: dict[str, Any] = {
-            "policy": str(policy), "env_id": "guessing_world:Guess-v0", "output": str(tmp_path / "run"), "updates": 2,
-            "tasks_per_update": 4, "group_size": 8, "max_tokens": 12, "context_tokens": 256, "learning_rate": 3e-3,
-            "mini_batch": 16, "token_budget": 1024, "eval_every": 0, "device": "cpu", "tensorboard": False,
-            "history": 1,
-        }  # fmt: skip
-        return {**values, **changes}
+        values = {"tasks_per_update": 4, "group_size": 8, "history": 1, **changes}
+        return run_settings(policy, tmp_path / "run", **values)
 
     return make
 
