@@ -10,6 +10,8 @@ from alfworld_games import generated_games
 
 from dreamgym_env.domains.alfworld import ALFWORLD
 from dreamgym_env.trainers import annotate, collect
+from dreamgym_env.trainers.audit import Share, find_share
+from dreamgym_env.trainers.corpus import contexts_of
 from dreamgym_env.trajectories import read_trajectories
 from dreamgym_env.types import EndReason, StepContext, Task, Trajectory, Transition
 from dreamgym_env.wrappers.alfworld.annotator import AlfworldAnnotator
@@ -163,6 +165,21 @@ def test_the_referee_finds_what_a_dream_may_not_do() -> None:
         ],
     )
     assert errors(dreamed) == [["misplaced"], ["impossible_accepted"], ["contradiction", "misplaced"]]
+
+
+def test_the_referee_tells_when_what_is_sought_is_shown_first() -> None:
+    def found(instruction: str, steps: Sequence[tuple[str, str]]) -> list[bool | None]:
+        one = episode(instruction, steps, "time_limit")
+        told = zip(contexts_of(one), one.transitions, strict=True)
+        return [AlfworldReferee().finds(context, step) for context, step in told]
+
+    assert found(HOT, HEATED) == [True, *[None] * 6]
+    assert found("put a hot egg in fridge.", HEATED) == [False, None, None, None, None, False, None]
+    again = [HEATED[0], ("go to countertop 1", "Nothing happens."), ("look", HEATED[0][1])]
+    assert found("put a hot egg in fridge.", again) == [False, None, None]
+    assert found("make me happy", HEATED[:1]) == [None]
+    empty = find_share(AlfworldReferee(), [episode("put a hot egg in fridge.", HEATED, "time_limit")] * 2)
+    assert (empty, find_share(object(), [])) == (Share(0, 4), Share(0, 0))
 
 
 def test_the_referee_judges_by_the_texts() -> None:

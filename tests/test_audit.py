@@ -14,7 +14,7 @@ from dreamed_shop import LyingModel, ShopModel, actions_of, play, shop_env, task
 
 from dreamgym_env.domains.webshop_pages import DONE_STATE, SEARCH_STATE
 from dreamgym_env.trainers import audit
-from dreamgym_env.trainers.audit import AuditConfig, PolicyAudit, Share, distrust, judge, passes, replay
+from dreamgym_env.trainers.audit import AuditConfig, PolicyAudit, Share, distrust, judge, passes, replay, target_of
 from dreamgym_env.trajectories import read_trajectories
 from dreamgym_env.types import StepContext, Task, Trajectory
 from dreamgym_env.vector_env import DreamGymVectorEnv
@@ -209,6 +209,11 @@ def test_shares_and_settings() -> None:
         "contradictions": True,
         "broken": None,
     }
+    leaking = replace(nothing, dreamed_finds=Share(373, 1219), real_finds=Share(360, 1747))
+    assert (passes(leaking)["dreamed_finds"], target_of("dreamed_finds")) == (False, "not above real")
+    assert passes(replace(leaking, dreamed_finds=Share(93, 304)))["dreamed_finds"] is False
+    assert passes(replace(leaking, dreamed_finds=Share(31, 122)))["dreamed_finds"] is True  # too few to tell
+    assert (target_of("confirmed"), target_of("real_success")) == (">= 0.9", "")
 
 
 def test_a_card_is_trusted_only_with_a_passed_audit_of_enough_successes() -> None:

@@ -146,7 +146,7 @@ def audit(**changes: Any) -> dict[str, Any]:
 def test_an_audit_from_a_card_says_what_was_met() -> None:
     record = json.loads(json.dumps(audit()))  # as a card holds it
     rows = {name: (value, target, met) for name, value, target, met in audit_rows(record)}
-    assert len(rows) == 9
+    assert len(rows) == 11
     assert rows["dreamed successes that the rules confirm"] == ("4/5 = 0.800 [0.376, 0.964]", ">= 0.9", False)
     assert rows["true successes that the dream denies"] == ("-", "<= 0.1", None)  # nothing to judge by
     assert rows["impossible actions that the dream accepts"][2] is True

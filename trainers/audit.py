@@ -77,10 +77,14 @@ class Share:
     def rate(self) -> float | None:
         return self.count / self.n if self.n else None
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        return wilson_interval(self.count, self.n)
+
     def __str__(self) -> str:
         if not self.n:
             return "-"
-        low, high = wilson_interval(self.count, self.n)
+        low, high = self.interval
         return f"{self.count}/{self.n} = {self.count / self.n:.3f} [{low:.3f}, {high:.3f}]"
 
 
@@ -107,6 +111,11 @@ class PolicyAudit:
     """Dreamed steps that deny what the episode had said."""
     broken: Share
     """Episodes given up for want of a usable prediction."""
+    dreamed_finds: Share = Share(0, 0)
+    """Dreamed views that show for the first time what the task seeks, of all that could; a dream that knows what an
+    agent seeks lays it where the agent looks."""
+    real_finds: Share = Share(0, 0)
+    """The same of the real episodes."""
     errors: dict[str, int] = field(default_factory=dict)
     """Dreamed steps by kind of error, as the referee names them."""
 
@@ -123,12 +132,26 @@ LEAST_SUCCESSES = 20
 """Dreamed successes that must have been judged before a dream is trusted."""
 
 
+def target_of(name: str) -> str:
+    """The target of a share in words; "" where it has none."""
+    if name == "dreamed_finds":
+        return "not above real"
+    return " ".join(map(str, TARGETS.get(name, ())))
+
+
 def passes(audit: PolicyAudit) -> dict[str, bool | None]:
-    """Each target, met or not; None where the share is one of nothing and so tells nothing."""
+    """Each target, met or not; None where the share is one of nothing and so tells nothing.
+
+    What is sought must not be found sooner than for real: `dreamed_finds` is missed where its interval lies above that
+    of `real_finds`, and left out where the world's referee does not tell.
+    """
     found: dict[str, bool | None] = {}
     for name, (sign, bound) in TARGETS.items():
         rate = getattr(audit, name).rate
         found[name] = None if rate is None else rate >= bound if sign == ">=" else rate <= bound
+    dreamed, real = audit.dreamed_finds, audit.real_finds
+    if dreamed.n and real.n:
+        found["dreamed_finds"] = dreamed.interval[0] <= real.interval[1]
     return found
 
 
@@ -231,8 +254,23 @@ def judge(policy: str, dreamed: Sequence[Trajectory], lived: Sequence[Trajectory
         impossible_accepted=Share(errors["impossible_accepted"], impossible),
         contradictions=Share(errors["contradiction"], steps),
         broken=Share(len(dreamed) - len(whole), len(dreamed)),
+        dreamed_finds=find_share(referee, dreamed),
+        real_finds=find_share(referee, lived),
         errors=dict(errors),
     )
+
+
+def find_share(referee: Any, trajectories: Sequence[Trajectory]) -> Share:
+    """How often a view that could shows for the first time what the task seeks; of nothing where the referee has no
+    `finds`."""
+    if not hasattr(referee, "finds"):
+        return Share(0, 0)
+    told = [
+        referee.finds(StepContext(one.task, one.transitions[:index], step.state, step.action), step)
+        for one in trajectories
+        for index, step in enumerate(one.transitions)
+    ]
+    return Share(told.count(True), len(told) - told.count(None))
 
 
 def referee_of(env: Any, tasks: Sequence[Task]) -> Any:
@@ -300,12 +338,11 @@ def show(audit: PolicyAudit) -> None:
 
     table = Table("share", "value", "target", title=f"audit under {audit.policy}")
     met = passes(audit)
+    words = {True: "met", False: "MISSED", None: "no evidence"}
     for name in PolicyAudit.__dataclass_fields__:
         value = getattr(audit, name)
         if isinstance(value, Share):
-            sign, bound = TARGETS.get(name, ("", ""))
-            words = {True: "met", False: "MISSED", None: "no evidence"}
-            verdict = f"{sign} {bound} {words[met[name]]}" if name in TARGETS else ""
+            verdict = f"{target_of(name)} {words[met[name]]}" if name in met else ""
             table.add_row(name.replace("_", " "), str(value), verdict)
     Console().print(table)
 

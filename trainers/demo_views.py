@@ -38,6 +38,8 @@ MEANINGS = {
     "impossible_accepted": "impossible actions that the dream accepts",
     "contradictions": "dreamed steps that deny what was said before",
     "broken": "dreams given up (masked, never scored)",
+    "dreamed_finds": "dreamed first views that show what is sought",
+    "real_finds": "real first views that show it",
 }
 """The shares of an audit, in words."""
 
@@ -121,15 +123,13 @@ def audit_rows(record: Mapping[str, Any]) -> list[AuditRow]:
 
     `met` is None where there is no target, or no case to judge by.
     """
-    from .audit import TARGETS, Share
+    from .audit import Share, target_of
 
     rows: list[AuditRow] = []
     for name, value in record.items():
         if isinstance(value, Mapping) and set(value) == {"count", "n"}:
-            sign, bound = TARGETS.get(name, ("", None))
-            met = record.get("passes", {}).get(name) if name in TARGETS and value["n"] else None
-            target = "" if bound is None else f"{sign} {bound}"
-            rows.append((MEANINGS.get(name, name), str(Share(**value)), target, met))
+            met = record.get("passes", {}).get(name) if value["n"] else None
+            rows.append((MEANINGS.get(name, name), str(Share(**value)), target_of(name), met))
     return rows
 
 

@@ -68,8 +68,8 @@ class FumblingOracle(SlippingOracle):
 class Searcher:
     """`reader.AlfworldReader` as a demonstrator; it reads states and the instruction alone, as an agent must."""
 
-    def __init__(self, slip: float, seed: int, stumble: float = 0.0) -> None:
-        self.reader = AlfworldReader(slip, seed, stumble)
+    def __init__(self, slip: float, seed: int, stumble: float = 0.0, orderly: bool = False) -> None:
+        self.reader = AlfworldReader(slip, seed, stumble, orderly)
 
     @property
     def thought(self) -> str:
@@ -83,7 +83,8 @@ class Searcher:
 
 def demonstrator(name: str, seed: int) -> AlfworldOracle | SlippingOracle | Searcher:
     """An agent by name: `oracle`, `slips-0.3`, `fumbles-0.4`, `searcher-0.1`, `stumbler-0.4` (how often it errs, in
-    [0, 1]), `random`. A stumbler is a searcher that does again what cannot be done twice, and shows how to go on then.
+    [0, 1]), `random`. A stumbler is an orderly searcher that also does again what cannot be done twice; it shows how to
+    go on then, and its thought says where it looks next.
 
     Raises:
         ValueError: no such name, or a number outside [0, 1].
@@ -98,7 +99,7 @@ def demonstrator(name: str, seed: int) -> AlfworldOracle | SlippingOracle | Sear
     if match[1] == "searcher":
         return Searcher(float(match[2]), seed)
     if match[1] == "stumbler":
-        return Searcher(0.1, seed, float(match[2]))
+        return Searcher(float(match[2]), seed, float(match[2]), orderly=True)
     if match[1] == "fumbles":
         return FumblingOracle(float(match[2]), seed)
     return SlippingOracle(float(match[2]) if match[2] else 1.0, seed)

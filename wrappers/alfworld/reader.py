@@ -19,11 +19,12 @@ class AlfworldReader:
 
     It remembers what the episode has shown. With probability `slip` it does anything else instead, one time in six
     something impossible; `slip=1` is the random agent. With probability `stumble` it does its last action once more,
-    where that is impossible now. `thought` is what it thought before its last action.
+    where that is impossible now. An orderly one looks for things in the order in which the places were told, where the
+    other draws. `thought` is what it thought before its last action.
     """
 
-    def __init__(self, slip: float, seed: int, stumble: float = 0.0) -> None:
-        self.slip, self.stumble = slip, stumble
+    def __init__(self, slip: float, seed: int, stumble: float = 0.0, orderly: bool = False) -> None:
+        self.slip, self.stumble, self.orderly = slip, stumble, orderly
         self.rng, self.thought = random.Random(seed), ""
 
     def act(self, task: Task, state: str, available: Sequence[str], history: Sequence[Transition]) -> str:
@@ -98,7 +99,12 @@ class AlfworldReader:
         lamp = kind in LAMPS
         likely = [place for place in fresh if (kind_of(place) in LAMP_STANDS if lamp else takes(place, kind))]
         choice = likely or fresh or [place for place in room.places if place not in room.near]
-        return f"go to {self.rng.choice(choice)}" if choice else "look"
+        if not choice:
+            return "look"
+        if not self.orderly:
+            return f"go to {self.rng.choice(choice)}"
+        self.thought += f"; next {choice[0]}"
+        return f"go to {choice[0]}"
 
     def _bring(self, room: Room, thing: str, targets: Sequence[str]) -> str:
         near = [place for place in targets if place in room.near]

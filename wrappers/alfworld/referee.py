@@ -35,6 +35,19 @@ class AlfworldReferee:
             errors.append("misplaced")
         return errors
 
+    def finds(self, context: StepContext, transition: Transition) -> bool | None:
+        """Whether a first view shows the first thing of the kind that the goal names; None where the step shows no
+        place's content for the first time, or after such a thing was seen."""
+        goal, action = read_goal(context.task.instruction), parse(context.action)
+        if goal is None or action is None or not transition.possible:
+            return None
+        room = Room.after(context.state, context.history)
+        if _shown(room, goal.thing):
+            return None
+        before = set(room.seen)
+        room.hear(action, transition.next_state)
+        return _shown(room, goal.thing) if room.seen - before else None
+
     def judge(self, trajectory: Trajectory) -> bool | None:
         """Whether the episode reached its goal, by its own texts; None where they do not decide it, or where an episode
         that went on to its end never reached it."""
@@ -55,3 +68,7 @@ class AlfworldReferee:
 def _located(room: Room) -> set[tuple[str, str]]:
     """(receptacle, object) of all that has been seen or put somewhere."""
     return {(place, thing) for place, things in room.contents.items() for thing in things}
+
+
+def _shown(room: Room, kind: str) -> bool:
+    return any(kind_of(thing) == kind for thing in (*(one for _, one in _located(room)), room.held) if thing)
