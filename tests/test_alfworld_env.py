@@ -22,6 +22,7 @@ pytest.importorskip("alfworld", reason="needs dreamgym-env[alfworld]")
 
 from dreamgym_env.wrappers.alfworld.env import AlfworldEnv
 from dreamgym_env.wrappers.alfworld.oracle import AlfworldOracle
+from dreamgym_env.wrappers.alfworld.reader import AlfworldReader
 
 
 def won(env: Any, **reset: Any) -> tuple[Any, ...]:
@@ -253,6 +254,35 @@ def test_an_orderly_search_follows_the_list_of_places_and_its_thought_says_so() 
             assert places == sorted(places, key=listed.index)
             searched += len(places) > 1
     assert searched >= 2
+    env.close()
+
+
+def test_who_stumbles_does_it_again_and_believes_what_is_not_so() -> None:
+    env = make_env()
+    env.reset(seed=0)
+    stubborn = AlfworldReader(0.0, 0, stumble=1.0, orderly=True)
+    first = stubborn.act(env.task, env.state, env.engine.admissible, env.transitions)
+    thought = stubborn.thought
+    for _ in range(3):
+        env.step(first)
+        assert stubborn.act(env.task, env.state, env.engine.admissible, env.transitions) == first
+        assert stubborn.thought == thought
+    mistaken = set()
+    for seed in range(12):
+        env.reset(seed=seed)
+        reader = AlfworldReader(0.0, seed, stumble=0.7, orderly=True)
+        last, done = "", False
+        while not done:
+            offered = list(env.engine.admissible)
+            action = reader.act(env.task, env.state, offered, env.transitions)
+            if action not in offered and action != last:
+                here = reader.thought.split(";")[0].removeprefix("at ")
+                assert reader.thought.endswith((f"next {here}", f" 1 at {here}"))
+                mistaken.add(action.split()[0])
+            last = action
+            _, _, terminated, truncated, _ = env.step(action)
+            done = terminated or truncated
+    assert mistaken >= {"go", "take"}
     env.close()
 
 

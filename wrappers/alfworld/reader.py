@@ -19,8 +19,8 @@ class AlfworldReader:
 
     It remembers what the episode has shown. With probability `slip` it does anything else instead, one time in six
     something impossible; `slip=1` is the random agent. With probability `stumble` it does its last action once more,
-    where that is impossible now. An orderly one looks for things in the order in which the places were told, where the
-    other draws. `thought` is what it thought before its last action.
+    where that is impossible now, and a quarter as often it believes what is not so. An orderly one looks for things in
+    the order in which the places were told, where the other draws. `thought` is what it thought before its last action.
     """
 
     def __init__(self, slip: float, seed: int, stumble: float = 0.0, orderly: bool = False) -> None:
@@ -29,15 +29,22 @@ class AlfworldReader:
 
     def act(self, task: Task, state: str, available: Sequence[str], history: Sequence[Transition]) -> str:
         """The next action, as text."""
-        self.thought = ""
         goal = read_goal(task.instruction)
         if history and history[-1].action not in available and self.rng.random() < self.stumble:
-            return history[-1].action
+            return history[-1].action  # with the same thought
+        self.thought = ""
         if available and (goal is None or self.rng.random() < self.slip):
             return self.wander(task, available)
         if goal is None:
             return "look"
-        return self._pursue(goal, Room.after(state, history))
+        room = Room.after(state, history)
+        if (
+            room.here
+            and self.rng.random() < self.stumble / 4
+            and (action := self._mistake(goal, room)) not in available
+        ):
+            return action
+        return self._pursue(goal, room)
 
     def wander(self, task: Task, available: Sequence[str]) -> str:
         """Anything that can be done, moving about no more than half of the time, or something impossible."""
@@ -45,6 +52,17 @@ class AlfworldReader:
             return impossible(task, available, self.rng)
         here = [action for action in available if not action.startswith("go to ")]
         return self.rng.choice(here if here and self.rng.random() < 0.5 else list(available))
+
+    def _mistake(self, goal: Goal, room: Room) -> str:
+        """What is done by who takes the place where one stands for the next one, or for one that has what is sought."""
+        kind = goal.thing if room.held is None else goal.lamp or goal.target
+        if self.rng.random() < 0.5:
+            self.thought = f"{_at_hand(room)} {kind}: unseen; next {room.here}"
+            return f"go to {room.here}"
+        self.thought = f"{_at_hand(room)} {kind}: {kind} 1 at {room.here}"
+        if room.held is None:
+            return f"take {kind} 1 from {room.here}"
+        return f"use {kind} 1" if goal.lamp else f"move {room.held} to {kind} 1"
 
     def _pursue(self, goal: Goal, room: Room) -> str:
         if room.held is not None and kind_of(room.held) != goal.thing:
