@@ -57,11 +57,12 @@ def test_webarena_is_agentgym_rls_and_else_verl_agents(algorithm: str, group_siz
     assert rest == PRESETS[algorithm]["paper/webshop"][1]
 
 
-GENTLE = {
-    "learning_rate": 3e-5, "warmup_updates": 1, "mini_batch": 8, "kl_coef": 0.02, "aggregation": "sequence_mean",
-    "invalid_penalty": 0.3, "impossible_penalty": 0.3, "center_penalties": True,
+ROOMS = {
+    "settings": ("horizon=30",), "temperature": 1.0, "learning_rate": 3e-4, "warmup_updates": 1, "kl_coef": 0.01,
+    "entropy_coef": 0.0, "aggregation": "sequence_mean", "invalid_penalty": 0.3, "impossible_penalty": 0.3,
+    "center_penalties": True,
 }  # fmt: skip
-"""What GRPO in the bundled ALFWorld has besides: docs/alfworld.md tells why."""
+"""What GRPO in the bundled ALFWorld has otherwise: docs/alfworld.md tells why."""
 
 
 @pytest.mark.parametrize("algorithm", PRESETS)
@@ -70,8 +71,8 @@ def test_those_of_the_bundled_models(algorithm: str) -> None:
     shop, rooms = (presets[f"laptop/{name}"][1] for name in ("webshop", "alfworld"))
     assert presets["small"][1] == shop
     assert (shop.policy, shop.env_id, rooms.env_id) == ("embedded", "DreamGym-WebShop-v0", "DreamGym-ALFWorld-v0")
-    gentle = {} if algorithm == "ppo" else GENTLE
-    assert rooms == dataclasses.replace(shop, env_id=rooms.env_id, **gentle)
+    otherwise = {} if algorithm == "ppo" else ROOMS
+    assert rooms == dataclasses.replace(shop, env_id=rooms.env_id, **otherwise)
     assert (shop.updates, shop.temperature, shop.max_tokens, shop.context_tokens) == (16, 0.8, 48, 4096)
     assert (shop.learning_rate, shop.mini_batch, shop.kl_coef, shop.device) == (2e-4, 16, 0.0, "cpu")
 
