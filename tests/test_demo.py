@@ -114,7 +114,7 @@ def test_sizes_and_rate_are_the_worlds_own_where_none_are_given() -> None:
     found = [
         (grpo_config(one).env_id, grpo_config(one).learning_rate, grpo_config(one).kl_coef) for one in (shop, rooms)
     ]
-    assert found == [("DreamGym-WebShop-v0", 2e-4, 0.0), ("DreamGym-ALFWorld-v0", 3e-5, 0.02)]
+    assert found == [("DreamGym-WebShop-v0", 2e-4, 0.0), ("DreamGym-ALFWorld-v0", 3e-4, 0.01)]
     assert grpo_config(rooms).eval_episodes == 7
 
 

@@ -18,8 +18,9 @@ from typing import Any
 import gymnasium as gym
 
 from dreamgym_env.loading import starting_policy
-from dreamgym_env.types import Sampling, Split, StepContext, Task, Trajectory
+from dreamgym_env.types import Sampling, Split, Task, Trajectory
 
+from .corpus import contexts_of
 from .evaluate import choose_episodes, wilson_interval
 from .pools import EnvPool, VectorDreamPool, domain_of, open_pool, read_settings
 from .rollout import Collector, collect, end_reason_of
@@ -100,7 +101,7 @@ class PolicyAudit:
     confirmed: Share
     """Dreamed successes that the referee confirms."""
     denied: Share
-    """Purchases that the referee calls a success and the dream does not."""
+    """Episodes that the referee calls a success and the dream does not."""
     replay_success: Share
     """Dreamed successes whose actions, replayed for real, succeed too."""
     replay_same_state: Share
@@ -134,9 +135,7 @@ LEAST_SUCCESSES = 20
 
 def target_of(name: str) -> str:
     """The target of a share in words; "" where it has none."""
-    if name == "dreamed_finds":
-        return "not above real"
-    return " ".join(map(str, TARGETS.get(name, ())))
+    return "not above real" if name == "dreamed_finds" else " ".join(map(str, TARGETS.get(name, ())))
 
 
 def passes(audit: PolicyAudit) -> dict[str, bool | None]:
@@ -228,8 +227,7 @@ def judge(policy: str, dreamed: Sequence[Trajectory], lived: Sequence[Trajectory
     steps = impossible = same = replayed = 0
     confirmed, denied, replay_success = Counter[bool](), Counter[bool](), Counter[bool]()
     for trajectory in dreamed:
-        for index, step in enumerate(trajectory.transitions):
-            context = StepContext(trajectory.task, trajectory.transitions[:index], step.state, step.action)
+        for context, step in zip(contexts_of(trajectory), trajectory.transitions, strict=True):
             errors.update(referee.step_errors(context, step))
             impossible += not step.possible
             steps += 1
@@ -261,14 +259,12 @@ def judge(policy: str, dreamed: Sequence[Trajectory], lived: Sequence[Trajectory
 
 
 def find_share(referee: Any, trajectories: Sequence[Trajectory]) -> Share:
-    """How often a view that could shows for the first time what the task seeks; of nothing where the referee has no
-    `finds`."""
-    if not hasattr(referee, "finds"):
-        return Share(0, 0)
+    """Of the views that could show for the first time what the task seeks, those that do; none without `finds`."""
+    finds = getattr(referee, "finds", lambda context, step: None)
     told = [
-        referee.finds(StepContext(one.task, one.transitions[:index], step.state, step.action), step)
+        finds(context, step)
         for one in trajectories
-        for index, step in enumerate(one.transitions)
+        for context, step in zip(contexts_of(one), one.transitions, strict=True)
     ]
     return Share(told.count(True), len(told) - told.count(None))
 
