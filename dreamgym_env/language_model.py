@@ -254,8 +254,8 @@ def load_language_model(spec: str, **options: Any) -> LanguageModel:
     if os.path.isdir(spec):
         return TransformersModel.load(spec, **options)
     raise ValueError(
-        "`spec` must be 'openai:MODEL@URL', 'openai:MODEL', an existing folder with a checkpoint, or 'hf:org/name', "
-        f"got {spec!r}"
+        "a language model must be named as 'openai:MODEL@URL', 'openai:MODEL', an existing folder with a checkpoint, "
+        f"or 'hf:org/name', got {spec!r}"
     )
 
 

@@ -99,7 +99,7 @@ def test_errors_of_a_job_are_one_line_and_status_1(capsys: pytest.CaptureFixture
         "error: `policies` must be entries like 'oracle:0.3' with a share > 0, got 'oracle'\n"
     )
     assert cli.main(["collect", "--out", out, "--env", "Nope-v0"]) == 1
-    assert capsys.readouterr().err.startswith("error: Environment `Nope` doesn't exist")
+    assert capsys.readouterr().err.startswith("error: no environment 'Nope-v0'; there are DreamGym-ALFWorld-v0, ")
     assert cli.main(["annotate", "--data", str(tmp_path / "none.jsonl"), "--out", out]) == 1
     assert "none.jsonl" in capsys.readouterr().err
     broken = tmp_path / "broken.jsonl"

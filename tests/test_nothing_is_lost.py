@@ -21,9 +21,10 @@ torch = pytest.importorskip("torch")
 
 from guessing_world import demonstrations, dream_registered, make_checkpoint, make_policy  # noqa: E402
 
-from dreamgym_env.trainers import collect, experience, grpo, ppo, sft  # noqa: E402
+from dreamgym_env.trainers import collect, dpo, experience, grpo, ppo, sft  # noqa: E402
 from dreamgym_env.trainers.checkpoint import list_checkpoints, save_checkpoint, verify_checkpoint  # noqa: E402
 from dreamgym_env.trainers.collect import CollectConfig  # noqa: E402
+from dreamgym_env.trainers.dpo import DPOConfig  # noqa: E402
 from dreamgym_env.trainers.experience_config import ExperienceTrainingConfig  # noqa: E402
 from dreamgym_env.trainers.grpo_config import GRPOConfig  # noqa: E402
 from dreamgym_env.trainers.logs import MetricsLog, read_metrics  # noqa: E402
@@ -102,9 +103,35 @@ def make_collect(folder: Path, work: Path) -> Job:
     return Job("collect.main", collect.main, config, lambda at: (at / ".real.jsonl.partial").exists(), "real.jsonl", "")
 
 
+def make_dpo(folder: Path, work: Path) -> Job:
+    pytest.importorskip("trl")
+    from dreamgym_env.trainers.dpo_trainer import newest_checkpoint
+
+    data = work / "demos.jsonl"
+    write_trajectories(data, demonstrations(120))
+    config = DPOConfig(
+        str(make_policy(work)), (str(data),), str(folder), pairs_per_task=16, batch_size=8, accumulation=1, epochs=12,
+        learning_rate=1e-3, warmup_steps=2, device="cpu", bf16=False, save_every=4, log_every=2, resume=True,
+    )  # fmt: skip
+    return Job("dpo.run", dpo.run, config, lambda at: newest_checkpoint(at / "checkpoints") is not None,
+               "model.safetensors")  # fmt: skip
+
+
 MAKERS = {
-    "grpo": make_grpo, "ppo": make_ppo, "sft": make_sft, "experience": make_experience, "collect": make_collect,
+    "grpo": make_grpo, "ppo": make_ppo, "sft": make_sft, "dpo": make_dpo, "experience": make_experience,
+    "collect": make_collect,
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["grpo", "ppo", "sft", "dpo", "experience"])
+def test_a_run_without_resume_leaves_an_earlier_ones_checkpoints_alone(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    job = MAKERS[name](folder, tmp_path)
+    checkpoint = folder / "checkpoints" / ("checkpoint-12" if name == "dpo" else "update_000012")
+    checkpoint.mkdir(parents=True)
+    with dream_registered(), pytest.raises(DataError, match=f"checkpoints of an earlier run \\({checkpoint.name}\\)"):
+        job.run(replace(job.config, resume=False))
+    assert [path.name for path in folder.iterdir()] == ["checkpoints"]
 
 
 def program(job: Job, work: Path) -> list[str]:

@@ -70,6 +70,9 @@ def test_an_unanswered_episode_is_broken_and_not_failed(endpoint: Endpoint) -> N
     endpoint.faults = ["400"] * 2
     with pytest.raises(ModelError, match=r"gave no answer in any of 2 episodes: .*bad request with key Bearer \*\*\*"):
         played(endpoint, 2)
+    endpoint.faults = ["400"]
+    with pytest.raises(ModelError, match="gave no answer in any of 1 episodes"):
+        played(endpoint, 1)
 
 
 def test_what_cannot_be_read_or_done_is_counted() -> None:

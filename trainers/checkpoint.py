@@ -69,6 +69,21 @@ def save_checkpoint(
     return final
 
 
+def check_start(output: Path, resume: bool, prefix: str = _PREFIX) -> None:
+    """Stops a run that would begin anew among the checkpoints of an earlier one, which it would overwrite or mix with
+    its own.
+
+    Raises:
+        DataError: `output` has checkpoints, and `resume` is False.
+    """
+    found = [] if resume else sorted((output / "checkpoints").glob(f"{prefix}[0-9]*"))
+    if found:
+        raise DataError(
+            f"{output} has checkpoints of an earlier run ({found[-1].name}): go on from there with `resume`, give "
+            "another output folder, or delete this one"
+        )
+
+
 def save_policy(folder: Path, model: Any, tokenizer: Any) -> None:
     """A checkpoint folder that `from_pretrained` reads: safetensors, config, tokenizer with its chat template."""
     folder.mkdir(parents=True, exist_ok=True)

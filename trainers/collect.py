@@ -26,7 +26,7 @@ from dreamgym_env.trajectories import append_trajectory, read_trajectories, writ
 from dreamgym_env.types import DataError, Split, Task, Trajectory, Transition
 
 from .disk import writing
-from .pools import import_of, opened, read_settings, tasks_of
+from .pools import find_spec, opened, read_settings, tasks_of
 from .rollout import end_reason_of
 from .unrefereed import RandomActor
 
@@ -161,7 +161,7 @@ def episodes(config: CollectConfig, done: Sequence[Trajectory] = ()) -> Iterator
     Raises:
         DataError: `done` are not the first trajectories of this config.
     """
-    import_of(config.env)
+    find_spec(config.env)
     env = gym.make(config.env, disable_env_checker=True, **{"split": config.split, **read_settings(config.settings)})
     unwrapped: Any = env.unwrapped
     annotator = unwrapped.annotator() if config.annotate and hasattr(unwrapped, "annotator") else None

@@ -21,7 +21,8 @@ from typing import Any
 from dreamgym_env.types import Trajectory
 
 from .adapters import lora_config
-from .checkpoint import save_policy
+from .checkpoint import check_start, save_policy
+from .disk import writing
 from .logs import MetricsLog
 from .pairs import PairCollator, Pairs, load_pairs, rows
 from .sft import fast_bfloat16, read_all
@@ -151,13 +152,14 @@ def train(config: DPOConfig, trajectories: Iterable[Trajectory]) -> dict[str, An
 
     from .dpo_trainer import Report, newest_checkpoint
 
+    folder = Path(config.output)
+    check_start(folder, config.resume, "checkpoint-")
     torch.manual_seed(config.seed)
     model, tokenizer = load_checkpoint(config.model, "float32", "cpu")  # the Trainer takes it to its device
     pairs = load_pairs(
         tokenizer, trajectories, config.pairs_per_task, config.max_tokens, config.skip_impossible, config.seed
     )
     trainer = make_trainer(config, model, tokenizer, pairs)
-    folder = Path(config.output)
     found = newest_checkpoint(folder / "checkpoints") if config.resume else None
     steps = int(found.name.rpartition("-")[2]) if found else None
     main_process = trainer.is_world_process_zero()
@@ -165,7 +167,9 @@ def train(config: DPOConfig, trajectories: Iterable[Trajectory]) -> dict[str, An
     with MetricsLog(folder, steps, enabled=main_process) as log, bar:
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(Report(log, bar))
-        if pairs.held_out and found is None:
+        if found is not None:
+            trainer.count_from(found)
+        elif pairs.held_out:
             trainer.evaluate()
         trainer.train(resume_from_checkpoint=str(found) if found else None)
         if pairs.held_out:
@@ -174,8 +178,9 @@ def train(config: DPOConfig, trajectories: Iterable[Trajectory]) -> dict[str, An
     report = _report(config, pairs, trainer)
     if main_process:
         shutil.rmtree(folder / "pairs", ignore_errors=True)
-        save_policy(folder, whole.merge_and_unload() if config.lora_rank else whole, tokenizer)
-        (folder / "dpo.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        with writing(folder, "the checkpoints are whole"):
+            save_policy(folder, whole.merge_and_unload() if config.lora_rank else whole, tokenizer)
+            (folder / "dpo.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return report
 
 

@@ -41,6 +41,15 @@ class EpisodePairTrainer(DPOTrainer):  # type: ignore[misc]
     def _prepare_dataset(self, dataset: Any, *arguments: Any, **keywords: Any) -> Any:
         return dataset
 
+    def _save_checkpoint(self, *arguments: Any, **keywords: Any) -> None:
+        self.state.num_input_tokens_seen = self._total_train_tokens  # TRL counts anew after a resume
+        super()._save_checkpoint(*arguments, **keywords)  # type: ignore[no-untyped-call]
+
+    def count_from(self, checkpoint: Path) -> None:
+        """Counts tokens on from a checkpoint of `newest_checkpoint`, where training is to go on."""
+        state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        self._total_train_tokens = int(state["num_input_tokens_seen"])
+
 
 def dataset_of(rows: list[dict[str, Any]], arguments: Any, folder: Path) -> Any:
     """The rows as a data set. Several processes read it from one `folder`: beside it TRL's main process leaves the

@@ -23,6 +23,7 @@ from dreamgym_env.trajectories import read_trajectories
 from dreamgym_env.types import Trajectory
 
 from .adapters import with_adapters
+from .checkpoint import check_start
 from .corpus import Corpus, corpora_of, format_words, permuted
 from .experience_config import ExperienceTrainingConfig
 from .scratch import END, build_model, build_tokenizer, deepened, fit_vocabulary, graft, name_classes, widened
@@ -137,6 +138,7 @@ def main(config: ExperienceTrainingConfig) -> dict[str, Any]:
     """Trains and saves; returns what is written to the card."""
     import torch
 
+    check_start(config.out, config.resume)
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)

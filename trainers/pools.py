@@ -145,7 +145,9 @@ def open_pool(env_id: str, size: int, **settings: Any) -> EnvPool:
     """
     if size < 1:
         raise ValueError(f"`size` must be >= 1 environment, got {size}")
-    envs = [gym.make(env_id, disable_env_checker=True, **settings)] if _vector_spec(env_id) is None else []
+    envs = (
+        [gym.make(env_id, disable_env_checker=True, **settings)] if find_spec(env_id).vector_entry_point is None else []
+    )
     if not envs:
         vector: Any = gym.make_vec(env_id, num_envs=size, vectorization_mode="vector_entry_point", **settings).unwrapped
         if not hasattr(vector, "step_at"):
@@ -173,18 +175,13 @@ def read_settings(settings: Sequence[str]) -> dict[str, Any]:
     return keywords
 
 
-def _vector_spec(env_id: str) -> Any:
-    import_of(env_id)
-    return gym.spec(env_id.rpartition(":")[2]).vector_entry_point
-
-
-def import_of(env_id: str) -> None:
-    """Imports the module that an id such as `my_worlds:Kitchen-v0` names.
+def find_spec(env_id: str) -> Any:
+    """Gymnasium's `EnvSpec` of an id, once the module is imported that an id such as `my_worlds:Kitchen-v0` names.
 
     Raises:
-        ValueError: there is no such module.
+        ValueError: there is no such module, or no such id.
     """
-    module = env_id.rpartition(":")[0]
+    module, _, name = env_id.rpartition(":")
     try:
         if module:
             import_module(module)
@@ -194,6 +191,14 @@ def import_of(env_id: str) -> None:
         raise ValueError(
             f"{env_id!r} names the module {module!r}, which cannot be imported; a command finds it with "
             "PYTHONPATH=FOLDER, the folder that it lies in"
+        ) from error
+    try:
+        return gym.spec(name)
+    except gym.error.Error as error:
+        ours = sorted(one for one in gym.registry if one.startswith(("DreamGym-", "Real-")))
+        raise ValueError(
+            f"no environment {name!r}; there are {', '.join(ours)}, any other id of Gymnasium's registry, and "
+            "'module:Id-v0' for an id that a module registers"
         ) from error
 
 

@@ -19,7 +19,15 @@ from dreamgym_env.types import Task, Trajectory
 
 from .adapters import merge_into, with_adapters, with_same_weights
 from .audit import distrust
-from .checkpoint import find_checkpoint, load_module, load_optimizer, load_state, load_weights, save_checkpoint
+from .checkpoint import (
+    check_start,
+    find_checkpoint,
+    load_module,
+    load_optimizer,
+    load_state,
+    load_weights,
+    save_checkpoint,
+)
 from .pools import BudgetedPool, EnvPool, VectorDreamPool, open_pool, read_settings
 from .run_config import RunConfig
 from .served import ServedPolicy
@@ -122,6 +130,7 @@ def prepare(config: GivenT, with_critic: WithCritic | None = None) -> Run[GivenT
     """Loads policy, critic, reference, environments and, where asked for and there, the newest checkpoint."""
     from accelerate import Accelerator  # type: ignore[import-untyped]
 
+    check_start(Path(config.output), config.resume)
     accelerator = Accelerator(cpu=config.device == "cpu")
     pools = open_pools(config, accelerator.num_processes)
     start = starting_policy(pools[0].domain) if config.policy == "embedded" else config.policy

@@ -22,7 +22,7 @@ from dreamgym_env.types import DataError, Trajectory
 
 from .adapters import with_adapters
 from .agent import AgentChat, Rollout, Turn, write_response
-from .checkpoint import save_policy
+from .checkpoint import check_start, save_policy
 from .disk import writing
 from .logs import read_metrics
 from .supervised import Example, SupervisedConfig, Trainer, collate, nll_sum, show_progress
@@ -185,12 +185,13 @@ def train(config: SFTConfig, trajectories: Iterable[Trajectory]) -> dict[str, An
     """Trains, saves the policy to `output` and gives the report that is saved beside it as `sft.json`."""
     import torch
 
+    folder = Path(config.output)
+    check_start(folder, config.resume)
     torch.manual_seed(config.seed)
     model, tokenizer = load_base(config)
     data = load_demonstrations(config, tokenizer, trajectories)
     trainer = Trainer(model, tokenizer, _supervised(config))
     before = held_out_loss(trainer, data.held_out)
-    folder = Path(config.output)
     if config.resume:
         trainer.resume(folder / "checkpoints")
     supply, budget = StatelessSupply(lambda _: data.train), _token_budget(data.train, config)

@@ -79,7 +79,7 @@ class ChatAgent:
     """A chat model as the agent, in the chat that a trained policy has: instruction, task and state, answer, state, ...
 
     Raises (in `act`):
-        ModelError: none of at least two episodes got an answer: the endpoint is gone.
+        ModelError: no episode got an answer, and there are several or none had one before: the endpoint is gone.
     """
 
     def __init__(self, model: LanguageModel, instruction: str, sampling: Sampling) -> None:
@@ -87,7 +87,8 @@ class ChatAgent:
 
     def act(self, episodes: Sequence[TextEpisode]) -> list[Completion]:
         found = self.model.complete([self._chat(one) for one in episodes], self.sampling)
-        if len(found) > 1 and all(one.finish_reason == "error" for one in found):
+        first = not any(one.responses for one in episodes)
+        if (len(found) > 1 or first) and all(one.finish_reason == "error" for one in found):
             raise ModelError(f"the policy gave no answer in any of {len(found)} episodes: {found[0].error}")
         return found
 
