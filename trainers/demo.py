@@ -183,13 +183,14 @@ def evaluate(run: Run[GRPOConfig], episodes: int, in_dream: int) -> Played:
 
     config, found, dreamed = run.config, dict[str, Evaluation](), list[Rollout]()
     sampling = Sampling(temperature=config.eval_temperature, max_tokens=config.max_tokens)
-    for env_id, pool in run.eval_pools.items():
-        tasks = choose_episodes(pool.tasks, min(episodes, in_dream) if pool.source == "dream" else episodes)
-        rollouts = [group[0] for group in play(run, pool, tasks, 1, sampling, config.seed)]
-        found[pool.source] = summarise(rollouts, env_id, pool.source)
-        count_real_steps(run, pool, "eval", found[pool.source].steps)
-        if pool.source == "dream":
-            dreamed = rollouts
+    with run.as_delivered():
+        for env_id, pool in run.eval_pools.items():
+            tasks = choose_episodes(pool.tasks, min(episodes, in_dream) if pool.source == "dream" else episodes)
+            rollouts = [group[0] for group in play(run, pool, tasks, 1, sampling, config.seed)]
+            found[pool.source] = summarise(rollouts, env_id, pool.source)
+            count_real_steps(run, pool, "eval", found[pool.source].steps)
+            if pool.source == "dream":
+                dreamed = rollouts
     return Played(Point(run.update, found["dream"], found["real"]), dreamed)
 
 
@@ -274,7 +275,8 @@ def main(config: DemoConfig) -> None:
     points = train(run, config, clock, views)
     views.stage("The trained policy on the same tasks")
     after = evaluate(run, sizes.episodes, sizes.dream_episodes)
-    save_policy(config.out / "policy", run.model.model, run.model.tokenizer)
+    with run.as_delivered():
+        save_policy(config.out / "policy", run.model.model, run.model.tokenizer)
     points = [before.point, *points, after.point]
     told = choose_episodes_to_tell(before.dreamed, after.dreamed, config.place)
     report = make_report(config, run, clock, points, (source, audit_rows(audit)), told)

@@ -78,10 +78,11 @@ def run_updates(
             progress(metrics)
         run.accelerator.wait_for_everyone()
         critic = None if run.critic is None else whole_weights(run.critic)
-        if main_process:
-            if critic is not None:
-                save_module(run.folder / CRITIC_FILE, critic)
-            save_final_policy(run.folder / "policy", run.model.model, run.model.tokenizer)
+        with run.as_delivered():
+            if main_process:
+                if critic is not None:
+                    save_module(run.folder / CRITIC_FILE, critic)
+                save_final_policy(run.folder / "policy", run.model.model, run.model.tokenizer)
     run.close()
     return run.folder / "policy"
 
@@ -101,6 +102,8 @@ def train_once(
     collected = time.perf_counter()
     metrics |= learn_from(run, groups) | teach_curriculum(run, groups, vary)
     run.weights_changed()
+    if run.average is not None:
+        run.average.take_in(run.model.model)
     if run.config.grow_buffer:
         dreamed: Sequence[Sequence[Rollout]] = played_in(run, groups, "dream") if run.real else groups
         metrics["curriculum/buffer_added"] = float(grow_buffer(run, informative(dreamed)))

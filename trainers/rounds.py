@@ -246,14 +246,15 @@ def evaluate_all(run: Run[RunConfig]) -> Metrics:
     """Success on held-out tasks in every evaluation environment, the same tasks and seeds each time."""
     metrics: Metrics = {}
     sampling = Sampling(temperature=run.config.eval_temperature, max_tokens=run.config.max_tokens)
-    for env_id, pool in run.eval_pools.items():
-        tasks = choose_episodes(pool.tasks, run.config.eval_episodes)
-        seed = int(np.random.SeedSequence([run.config.seed, EVALUATE]).generate_state(1)[0])
-        groups = play(run, pool, tasks, 1, sampling, seed)
-        result = summarise([group[0] for group in groups], env_id, pool.source)
-        count_real_steps(run, pool, "eval", result.steps)
-        if pool.source == "real" and env_id == (run.config.real_env or run.config.env_id):
-            run.carried["real_episode_steps"] = result.mean_steps
-        metrics |= {f"eval/{env_id}/{key}": float(getattr(result, key)) for key in EVALUATED}
-        metrics[f"eval/{env_id}/broken_episodes"] = float(result.broken)
+    with run.as_delivered():
+        for env_id, pool in run.eval_pools.items():
+            tasks = choose_episodes(pool.tasks, run.config.eval_episodes)
+            seed = int(np.random.SeedSequence([run.config.seed, EVALUATE]).generate_state(1)[0])
+            groups = play(run, pool, tasks, 1, sampling, seed)
+            result = summarise([group[0] for group in groups], env_id, pool.source)
+            count_real_steps(run, pool, "eval", result.steps)
+            if pool.source == "real" and env_id == (run.config.real_env or run.config.env_id):
+                run.carried["real_episode_steps"] = result.mean_steps
+            metrics |= {f"eval/{env_id}/{key}": float(getattr(result, key)) for key in EVALUATED}
+            metrics[f"eval/{env_id}/broken_episodes"] = float(result.broken)
     return metrics | real_steps(run)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -19,6 +20,7 @@ from dreamgym_env.types import Task, Trajectory
 
 from .adapters import merge_into, with_adapters, with_same_weights
 from .audit import distrust
+from .averaging import WeightAverage
 from .checkpoint import (
     check_start,
     find_checkpoint,
@@ -41,7 +43,7 @@ WithCritic = Callable[[Any, str, Any], Any]
 the critic as `critic`."""
 COLLECT, EVALUATE, VARY, SHUFFLE = range(4)
 """Streams of random numbers; each update has its own, so that a resumed run draws what it would have drawn."""
-CRITIC_FILE = "critic.safetensors"
+CRITIC_FILE, AVERAGE_FILE = "critic.safetensors", "average.safetensors"
 
 
 @dataclass
@@ -78,6 +80,8 @@ class Run(Generic[ConfigT]):
     """Where the real groups of a mixed round are played; `pool` then dreams."""
     served: ServedPolicy | None = None
     """The endpoint that samples in place of `model`, or None."""
+    average: WeightAverage | None = None
+    """The average of the sampling model's weights, or None where the last ones are the result."""
     update: int = 0
     real_steps: dict[str, int] = field(default_factory=lambda: {"train": 0, "eval": 0})
     carried: dict[str, float] = field(default_factory=dict)
@@ -115,6 +119,21 @@ class Run(Generic[ConfigT]):
             copy_weights(self.policy, self.model.model)
         if self.config.lora_rank:
             merge_into(self.policy, self.model.model)
+        self._renew_samplers()
+
+    @contextmanager
+    def as_delivered(self) -> Iterator[None]:
+        """Inside the block the model that samples is the policy that the run would leave now: the average of its
+        weights, where it keeps one."""
+        if self.average is None or not self.average.updates:
+            yield
+            return
+        with self.average.put_into(self.model.model):
+            self._renew_samplers()
+            yield
+        self._renew_samplers()
+
+    def _renew_samplers(self) -> None:
         self.model.weights_changed()
         if self.served is not None:
             self.served.renew()
@@ -162,6 +181,8 @@ def prepare(config: GivenT, with_critic: WithCritic | None = None) -> Run[GivenT
     curriculum = Curriculum([t for t in pools[0].tasks if t.split == "train"], config.lam, config.seed)
     real = open_real_side(config, pools[0], accelerator.num_processes) if config.real_env else None
     run = Run(config, accelerator, model, network, critic, reference, optimizer, *pools, curriculum, real)
+    if config.ema_decay:
+        run.average = WeightAverage(config.ema_decay)
     if found:
         restore(run, found)
     if config.sampler is not None:
@@ -233,6 +254,8 @@ def restore(run: Run[RunConfig], checkpoint: Path) -> None:
         run.real.curriculum.load_state_dict(state["real_curriculum"])
     run.update, run.real_steps = int(state["update"]), dict(state["real_steps"])
     run.carried = dict(state["carried"])
+    if run.average is not None:
+        run.average.load(checkpoint / AVERAGE_FILE, run.update)
     run.proposed = [task_from_record(record) for record in state["proposed"]]
     if run.config.grow_buffer:
         dreams = iter(list(read_trajectories(checkpoint / "dreams.jsonl")))
@@ -242,7 +265,9 @@ def restore(run: Run[RunConfig], checkpoint: Path) -> None:
 def save(run: Run[RunConfig]) -> None:
     """A checkpoint from which the run goes on bit for bit; the main process writes it."""
     optimizer = whole_optimizer(run.optimizer)
-    modules = {} if run.critic is None else {CRITIC_FILE: whole_weights(run.critic)}
+    modules: dict[str, Any] = {} if run.critic is None else {CRITIC_FILE: whole_weights(run.critic)}
+    if run.average is not None:
+        modules[AVERAGE_FILE] = run.average
     if not run.accelerator.is_main_process:
         return
     state = {

@@ -82,6 +82,9 @@ class RunConfig:
     impossible_penalty: float = 0.0
     """The same where the state does not offer the action, >= 0."""
     max_grad_norm: float = 1.0
+    ema_decay: float = 0.0
+    """Decay, by update, of the moving average of the weights that is evaluated and left as the trained policy, in
+    [0, 1); episodes are collected with the weights of the last update. 0 leaves the last weights."""
 
     lam: float = 0.0
     """Largest share of generated tasks in a round, in [0, 1]; 0 generates none."""
@@ -165,6 +168,7 @@ class RunConfig:
         self.check("variation_dreams", self.variation_dreams >= 2, ">= 2: one dream has no spread")
         self.check("real_budget", self.real_budget is None or self.real_budget >= 0, ">= 0 or None")
         self.check("real_share", 0 < self.real_share < 1, "in (0, 1)")
+        self.check("ema_decay", 0 <= self.ema_decay < 1, "in [0, 1)")
         self.check("lam", 0 <= self.lam <= 1, "in [0, 1]")
 
     def check(self, name: str, holds: bool, expected: str) -> None:

@@ -1,0 +1,72 @@
+"""A moving average of a policy's weights over the updates of a run, which is steadier than the weights of any one of
+them (Polyak and Juditsky, 1992; Izmailov et al., arXiv:1803.05407)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dreamgym_env.types import DataError
+
+
+@dataclass
+class WeightAverage:
+    """The mean of the weights after each update, until the window of 1 / (1 - `decay`) updates is full; from then on an
+    exponential moving average of that window."""
+
+    decay: float
+    updates: int = 0
+    """Updates taken in."""
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    """By the parameters' names, float32; empty before the first update."""
+
+    def take_in(self, model: Any) -> None:
+        """Adds the weights that the model has now."""
+        share = max(1 - self.decay, 1 / (self.updates + 1))
+        for name, parameter in model.named_parameters():
+            now = parameter.detach().float()
+            self.weights[name] = self.weights[name].lerp_(now, share) if name in self.weights else now.clone()
+        self.updates += 1
+
+    @contextmanager
+    def put_into(self, model: Any) -> Iterator[None]:
+        """Inside the block the model has the averaged weights; after it its own again, bit for bit."""
+        places = dict(model.named_parameters())
+        own = {name: place.detach().clone() for name, place in places.items()}
+        _copy(self.weights, places)
+        try:
+            yield
+        finally:
+            _copy(own, places)
+
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """What a checkpoint keeps."""
+        return self.weights
+
+    def load(self, file: Path, updates: int) -> None:
+        """Goes on from what a checkpoint kept after so many updates.
+
+        Raises:
+            DataError: the file is missing or cannot be read.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        if not file.exists():
+            raise DataError(f"{file.parent} was saved without an average of weights: resume it with `ema_decay` 0")
+        try:
+            self.weights, self.updates = load_file(file), updates
+        except (SafetensorError, OSError) as error:
+            raise DataError(f"{file} cannot be read: {error}") from error
+
+
+def _copy(weights: Mapping[str, Tensor], places: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, place in places.items():
+            place.copy_(weights[name])
