@@ -94,10 +94,17 @@ def test_evaluations_are_of_the_average(policy: Path, tmp_path: Path, monkeypatc
     run.close()
 
 
-def test_a_checkpoint_without_one_is_told(policy: Path, tmp_path: Path) -> None:
-    plain = settings(policy, tmp_path / "a", updates=1)
-    grpo.train(plain)
-    with pytest.raises(DataError, match="was saved without an average of weights: resume it with `ema_decay` 0"):
-        grpo.train(replace(plain, updates=2, resume=True, ema_decay=0.5))
+def test_it_can_begin_in_the_midst_of_a_run(policy: Path, tmp_path: Path) -> None:
+    begun = settings(policy, tmp_path / "a", updates=1)
+    grpo.train(begun)
+    for updates in (2, 3):  # cut off in between
+        left = weights_of(grpo.train(replace(begun, updates=updates, resume=True, ema_decay=0.9)))
+    every = [weights_of(path / "policy") for path in list_checkpoints(tmp_path / "a" / "checkpoints")]
+    for name, tensor in left.items():
+        torch.testing.assert_close(tensor, torch.stack([one[name] for one in every[1:]]).mean(0))
+    average = tmp_path / "a" / "checkpoints" / "update_000003" / "average.safetensors"
+    average.write_bytes(average.read_bytes()[:100])
+    with pytest.raises(DataError, match=r"average\.safetensors cannot be read"):
+        WeightAverage(0.9).load(average)
     with pytest.raises(ValueError, match=r"`ema_decay` must be in \[0, 1\), got 1"):
-        replace(plain, ema_decay=1.0)
+        replace(begun, ema_decay=1.0)

@@ -14,6 +14,9 @@ from torch import Tensor
 
 from dreamgym_env.types import DataError
 
+_UPDATES = "updates"
+"""Where a checkpoint's file tells how many were taken in; no parameter is called so."""
+
 
 @dataclass
 class WeightAverage:
@@ -47,23 +50,24 @@ class WeightAverage:
 
     def state_dict(self) -> Mapping[str, Tensor]:
         """What a checkpoint keeps."""
-        return self.weights
+        return {**self.weights, _UPDATES: torch.tensor(self.updates)}
 
-    def load(self, file: Path, updates: int) -> None:
-        """Goes on from what a checkpoint kept after so many updates.
+    def load(self, file: Path) -> None:
+        """Goes on from what a checkpoint kept; begins here where it kept none.
 
         Raises:
-            DataError: the file is missing or cannot be read.
+            DataError: the file cannot be read.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         if not file.exists():
-            raise DataError(f"{file.parent} was saved without an average of weights: resume it with `ema_decay` 0")
+            return
         try:
-            self.weights, self.updates = load_file(file), updates
+            self.weights = load_file(file)
         except (SafetensorError, OSError) as error:
             raise DataError(f"{file} cannot be read: {error}") from error
+        self.updates = int(self.weights.pop(_UPDATES))
 
 
 def _copy(weights: Mapping[str, Tensor], places: Mapping[str, Tensor]) -> None:

@@ -255,7 +255,7 @@ def restore(run: Run[RunConfig], checkpoint: Path) -> None:
     run.update, run.real_steps = int(state["update"]), dict(state["real_steps"])
     run.carried = dict(state["carried"])
     if run.average is not None:
-        run.average.load(checkpoint / AVERAGE_FILE, run.update)
+        run.average.load(checkpoint / AVERAGE_FILE)
     run.proposed = [task_from_record(record) for record in state["proposed"]]
     if run.config.grow_buffer:
         dreams = iter(list(read_trajectories(checkpoint / "dreams.jsonl")))
