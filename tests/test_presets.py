@@ -68,11 +68,12 @@ ROOMS = {
 @pytest.mark.parametrize("algorithm", PRESETS)
 def test_those_of_the_bundled_models(algorithm: str) -> None:
     presets = PRESETS[algorithm]
-    shop, rooms = (presets[f"laptop/{name}"][1] for name in ("webshop", "alfworld"))
+    shop, rooms, web = (presets[f"laptop/{name}"][1] for name in ("webshop", "alfworld", "miniwob"))
     assert presets["small"][1] == shop
     assert (shop.policy, shop.env_id, rooms.env_id) == ("embedded", "DreamGym-WebShop-v0", "DreamGym-ALFWorld-v0")
     otherwise = {} if algorithm == "ppo" else ROOMS
     assert rooms == dataclasses.replace(shop, env_id=rooms.env_id, **otherwise)
+    assert web == dataclasses.replace(rooms, env_id="DreamGym-MiniWoB-v0", settings=())
     assert (shop.updates, shop.temperature, shop.max_tokens, shop.context_tokens) == (16, 0.8, 48, 4096)
     assert (shop.learning_rate, shop.mini_batch, shop.kl_coef, shop.device) == (2e-4, 16, 0.0, "cpu")
 

@@ -2,7 +2,8 @@
 
 Shows a dreamed episode and what the dream's audit found, evaluates the starting policy on held-out tasks in the dream
 and for real, trains it with GRPO in the dream until the time is up, evaluates again, and writes an HTML report. The
-real environment is used for evaluation only. Run: `dreamgym demo` (WebShop) or `dreamgym demo --world alfworld`.
+real environment is used for evaluation only. Run: `dreamgym demo` (WebShop), `dreamgym demo --world alfworld`
+or `dreamgym demo --world web` (MiniWoB++ in a real browser).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from .agent import Rollout
 from .audit import AuditConfig, audit_policy, passes
 from .demo_views import Views, audit_rows, choose_episodes_to_tell, quieten, versions
 from .evaluate import Evaluation, choose_episodes, summarise
-from .pools import open_pool
+from .pools import open_pool, read_settings
 from .report import Report, render
 from .report_curve import Point
 from .worlds import WORLDS, DemoSizes, World, WorldName
@@ -135,7 +136,7 @@ def check_assets(config: DemoConfig) -> None:
         DataError: says which, and what can be given instead.
     """
     for name in ("policy", "experience_model"):
-        folder = Path(getattr(assets_of(config.world), name))
+        folder = Path(getattr(assets_of(config.place.domain), name))
         if getattr(config, name) == "embedded" and not (folder / "config.json").exists():
             raise DataError(
                 f"`{name}` must be a checkpoint where none is bundled: {folder} holds no config.json; reinstall the "
@@ -148,7 +149,7 @@ def grpo_config(config: DemoConfig) -> GRPOConfig:
     """The demo's settings as GRPO's: the world's laptop preset, in the dream, evaluated in dream and reality."""
     from .grpo_config import PRESETS
 
-    preset = PRESETS[f"laptop/{config.world}"][1]
+    preset = PRESETS[f"laptop/{config.place.domain}"][1]
     return replace(
         preset,
         policy=config.policy,
@@ -207,7 +208,7 @@ def dream_one(run: Run[GRPOConfig], tries: int = 8) -> Trajectory:
 def audited(config: DemoConfig, run: Run[GRPOConfig]) -> tuple[str, dict[str, Any]]:
     """Where the audit comes from, and what `dreamgym audit` found for one policy, as data."""
     model = config.experience_model
-    card = read_card(Path(str(assets_of(config.world).experience_model) if model == "embedded" else model))
+    card = read_card(Path(str(assets_of(config.place.domain).experience_model) if model == "embedded" else model))
     reports = [report["policies"] for report in card.get("reports", {}).values() if "policies" in report]
     if reports:
         named = {found["policy"]: found for found in reports[0]}
@@ -216,8 +217,9 @@ def audited(config: DemoConfig, run: Run[GRPOConfig]) -> tuple[str, dict[str, An
     audit = AuditConfig(
         (config.policy,), episodes=config.audit_episodes, max_tokens=config.max_tokens, seed=config.seed
     )
-    real = open_pool(config.place.real, min(run.pool.size, config.audit_episodes), split="train")
-    replayed = gym.make(config.place.real, disable_env_checker=True)
+    settings: dict[str, Any] = {"split": "train", **read_settings(config.place.real_settings)}
+    real = open_pool(config.place.real, min(run.pool.size, config.audit_episodes), **settings)
+    replayed = gym.make(config.place.real, disable_env_checker=True, **settings)
     result, _ = audit_policy(audit, config.policy, run.pool, real, replayed)
     source = f"Audited just now: {config.audit_episodes} episodes of the starting policy."
     return source, {**asdict(result), "passes": passes(result)}

@@ -64,26 +64,30 @@ _LAPTOP = GRPOConfig(
     token_budget=4096,
     device="cpu",
 )
+_LAPTOP_PENALTIES = replace(
+    _LAPTOP,
+    temperature=1.0,
+    learning_rate=3e-4,
+    warmup_updates=1,
+    kl_coef=0.01,
+    entropy_coef=0.0,
+    aggregation="sequence_mean",
+    invalid_penalty=0.3,
+    impossible_penalty=0.3,
+    center_penalties=True,
+)
+"""Where most of what fails is impossible: penalties that compare a group's responses."""
 _SMALL = "The bundled policy of a few million parameters, on a CPU"
 PRESETS = {
     "small": (f"{_SMALL}: laptop/webshop under its first name.", _LAPTOP),
     "laptop/webshop": (f"{_SMALL}, in the bundled dream of WebShop.", _LAPTOP),
     "laptop/alfworld": (
         f"{_SMALL}, in the bundled dream of ALFWorld, cut off after 30 steps.",
-        replace(
-            _LAPTOP,
-            env_id="DreamGym-ALFWorld-v0",
-            settings=("horizon=30",),
-            temperature=1.0,
-            learning_rate=3e-4,
-            warmup_updates=1,
-            kl_coef=0.01,
-            entropy_coef=0.0,
-            aggregation="sequence_mean",
-            invalid_penalty=0.3,
-            impossible_penalty=0.3,
-            center_penalties=True,
-        ),
+        replace(_LAPTOP_PENALTIES, env_id="DreamGym-ALFWorld-v0", settings=("horizon=30",)),
+    ),
+    "laptop/miniwob": (
+        f"{_SMALL}, in the bundled dream of MiniWoB++.",
+        replace(_LAPTOP_PENALTIES, env_id="DreamGym-MiniWoB-v0"),
     ),
     "paper/webshop": (
         "verl-agent's settings for WebShop, which the paper uses; for models of 3B to 8B parameters on GPUs.",

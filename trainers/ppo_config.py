@@ -107,6 +107,10 @@ PRESETS = {
         f"{_SMALL}, in the bundled dream of ALFWorld.",
         replace(_LAPTOP, env_id="DreamGym-ALFWorld-v0"),
     ),
+    "laptop/miniwob": (
+        f"{_SMALL}, in the bundled dream of MiniWoB++.",
+        replace(_LAPTOP, env_id="DreamGym-MiniWoB-v0"),
+    ),
     "paper/webshop": (
         "verl-agent's PPO for WebShop, which the paper builds on; for models of 3B to 8B parameters on GPUs.",
         _PAPER,

@@ -81,7 +81,7 @@ class TableConfig:
     @property
     def rl_preset(self) -> str:
         """The preset's name."""
-        return self.preset or f"laptop/{self.world}"
+        return self.preset or f"laptop/{self.place.domain}"
 
     @property
     def place(self) -> World:

@@ -254,7 +254,7 @@ def model_without_traces(config: Table2Config) -> str:
 
 def start_of(config: TableConfig) -> str:
     """What every row starts from, as a checkpoint folder or a hub name."""
-    return starting_policy(load_domain(config.world)) if config.policy == "embedded" else config.policy
+    return starting_policy(load_domain(config.place.domain)) if config.policy == "embedded" else config.policy
 
 
 def learning_device(config: TableConfig) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-WorldName = Literal["webshop", "alfworld"]
+WorldName = Literal["webshop", "alfworld", "web"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class World:
     """One environment family as the commands know it."""
 
     title: str
+    domain: str
+    """Whose checkpoints and presets are taken."""
     dream: str
     """Gymnasium id of the dream."""
     real: str
@@ -40,13 +42,22 @@ class World:
 
 
 WORLDS: dict[str, World] = {
-    "webshop": World("WebShop", "DreamGym-WebShop-v0", "Real-WebShop-v0"),
+    "webshop": World("WebShop", "webshop", "DreamGym-WebShop-v0", "Real-WebShop-v0"),
     "alfworld": World(
         "ALFWorld",
+        "alfworld",
         "DreamGym-ALFWorld-v0",
         "Real-ALFWorld-v0",
         ("games=100",),
         DemoSizes(minutes=15.0, episodes=100, dream_episodes=40, curve_episodes=40, curve_every=8),
     ),
+    "web": World(
+        "MiniWoB++",
+        "miniwob",
+        "DreamGym-MiniWoB-v0",
+        "Real-MiniWoB-v0",
+        ("task=plain",),
+        DemoSizes(minutes=12.0, episodes=100, dream_episodes=80, curve_episodes=50, curve_every=8),
+    ),
 }
-"""Name, which is the domain's too, to world."""
+"""By name."""
