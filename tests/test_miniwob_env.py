@@ -119,7 +119,7 @@ def test_splits_and_arguments() -> None:
 
 def test_demonstrators_and_first_states(tmp_path: Path) -> None:
     env: Any = make_miniwob(task=["click-button", "login-user"], seeds=2).unwrapped
-    assert env.task_ids == ["click-button-0", "click-button-1", "login-user-0", "login-user-1"]
+    assert env.task_ids == ["click-button-0", "login-user-0", "click-button-1", "login-user-1"]
     assert len(make_miniwob(task="dreamed", split="all", seeds=3).unwrapped.task_ids) == 6 * len(GAMES)  # type: ignore[attr-defined]
     for task_id in env.task_ids:
         env.reset(options={"task_id": task_id})

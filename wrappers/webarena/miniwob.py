@@ -89,14 +89,16 @@ class MiniWoBEnv(WebEnv):
         parts = ("train", "held_out") if split == "all" else (split,)
         chosen = [seed for part in parts for seed in SEEDS[part][:seeds]]
         self._ids_of_split = [f"{name}-{seed}" for name in self.names for seed in chosen]
+        self._rounds = [f"{name}-{seed}" for seed in chosen for name in self.names]
         if tasks is not None:
-            self._ids_of_split = [self._parts(task_id)[2] for task_id in tasks]
+            self._ids_of_split = self._rounds = [self._parts(task_id)[2] for task_id in tasks]
         if not self._ids_of_split:
             raise ValueError(f"`task` and `tasks` must leave at least one task, got {task!r} and {tasks!r}")
 
     @property
     def task_ids(self) -> list[str]:
-        return list(self._ids_of_split)
+        """Every task with the first seed, then every task with the next one, so that any number of them is fair."""
+        return list(self._rounds)
 
     def task_of(self, task_id: str) -> Task:
         """The task of that id, of any split. Instruction and page are "" here: only `reset` opens the page.
