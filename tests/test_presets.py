@@ -60,7 +60,7 @@ def test_webarena_is_agentgym_rls_and_else_verl_agents(algorithm: str, group_siz
 ROOMS = {
     "settings": ("horizon=30",), "temperature": 1.0, "learning_rate": 3e-4, "warmup_updates": 1, "kl_coef": 0.01,
     "entropy_coef": 0.0, "aggregation": "sequence_mean", "invalid_penalty": 0.3, "impossible_penalty": 0.3,
-    "center_penalties": True,
+    "center_penalties": True, "updates": 8,
 }  # fmt: skip
 """What GRPO in the bundled ALFWorld has otherwise: docs/alfworld.md tells why."""
 
@@ -73,7 +73,7 @@ def test_those_of_the_bundled_models(algorithm: str) -> None:
     assert (shop.policy, shop.env_id, rooms.env_id) == ("embedded", "DreamGym-WebShop-v0", "DreamGym-ALFWorld-v0")
     otherwise = {} if algorithm == "ppo" else ROOMS
     assert rooms == dataclasses.replace(shop, env_id=rooms.env_id, **otherwise)
-    assert web == dataclasses.replace(rooms, env_id="DreamGym-MiniWoB-v0", settings=())
+    assert web == dataclasses.replace(rooms, env_id="DreamGym-MiniWoB-v0", settings=(), updates=16)
     assert (shop.updates, shop.temperature, shop.max_tokens, shop.context_tokens) == (16, 0.8, 48, 4096)
     assert (shop.learning_rate, shop.mini_batch, shop.kl_coef, shop.device) == (2e-4, 16, 0.0, "cpu")
 

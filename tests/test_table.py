@@ -41,7 +41,9 @@ ROWS = tuple(row for row in Table1Config().all_rows if row != "dpo" or find_spec
 
 def use_the_guessing_world(monkeypatch: pytest.MonkeyPatch) -> None:
     """Adds the world and tiny presets, as the bundled ones are."""
-    world = World("Guessing", "guessing_world:GuessingDomain", "GuessDream-v0", "guessing_world:Guess-v0", ('secret="star"',))
+    world = World(
+        "Guessing", "guessing_world:GuessingDomain", "GuessDream-v0", "guessing_world:Guess-v0", ('secret="star"',)
+    )
     monkeypatch.setitem(WORLDS, "guessing", world)
     monkeypatch.setitem(GRPO_PRESETS, "tiny", ("for tests", GRPOConfig(**TINY)))
     monkeypatch.setitem(PPO_PRESETS, "tiny", ("for tests", PPOConfig(**TINY, critic_learning_rate=3e-3)))

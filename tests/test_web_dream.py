@@ -238,6 +238,22 @@ def test_what_a_dream_may_not_say() -> None:
     assert problem("report_infeasible('no')", PROJECT, 1.0, True) == ""  # nothing tells
 
 
+def test_an_end_is_mended_where_the_pages_tell_it() -> None:
+    def mended(action: str, page: str, reward: float, terminated: bool) -> Prediction | None:
+        asked = context("Star the project tidepool.", HOME, OPENED, action=action)
+        return WEBARENA.mended(asked, Prediction("so success", page, reward, terminated))
+
+    said = mended("send_msg_to_user('Done.')", ISSUES, 1.0, True)
+    assert said == Prediction("says 'Done.'; button Unstar, not shown no; so failure", PROJECT, 0.0, True)
+    opened = mended("click('4')", ISSUES, 1.0, True)
+    assert opened is not None
+    assert (opened.next_state, opened.reward, opened.terminated) == (ISSUES, 0.0, False)
+    assert "so success" not in opened.reasoning_trace
+    assert mended("report_infeasible('no')", PROJECT, 1.0, True) is None  # nothing tells
+    assert mended("click('99')", PROJECT, 1.0, True) is None  # impossible: the rules answer
+    assert mended("click('4')", "Page: 'x'", 0.0, False) is None  # no page
+
+
 def miniwob(name: str, *lines: str) -> str:
     return "\n".join(["Page: 'Task'", f"URL: miniwob/{name}.html", *lines])
 
@@ -508,6 +524,13 @@ def test_everything_agrees_with_real_episodes(name: str) -> None:
             assert (action is not None and domain.is_possible(here, action)) == step.possible, step
             truth = Prediction("", step.next_state, step.reward, step.terminated)
             assert domain.contradiction(here, truth) is None, step
+            if step.possible and (same := domain.mended(here, truth)):
+                assert (same.next_state, same.reward, same.terminated) == (
+                    step.next_state,
+                    step.reward,
+                    step.terminated,
+                )
+                counts["mended"] += 1
             assert heard(domain, step.state, told(domain, step.state, step.next_state)) == step.next_state
             if step.possible and (found := domain.known(here)):
                 assert (found.next_state, False) == (step.next_state, step.terminated), step
@@ -519,6 +542,7 @@ def test_everything_agrees_with_real_episodes(name: str) -> None:
             counts["steps"] += 1
     assert counts["known"] > 0.1 * counts["steps"] > 50
     assert counts["told"] > 0.8 * counts["ends"] > 20
+    assert counts["mended"] > counts["told"]
 
 
 @pytest.mark.parametrize(("name", "least"), [("webarena", 4), ("miniwob", 20)])

@@ -83,7 +83,7 @@ PRESETS = {
     "laptop/webshop": (f"{_SMALL}, in the bundled dream of WebShop.", _LAPTOP),
     "laptop/alfworld": (
         f"{_SMALL}, in the bundled dream of ALFWorld, cut off after 30 steps.",
-        replace(_LAPTOP_PENALTIES, env_id="DreamGym-ALFWorld-v0", settings=("horizon=30",)),
+        replace(_LAPTOP_PENALTIES, env_id="DreamGym-ALFWorld-v0", settings=("horizon=30",), updates=8),
     ),
     "laptop/miniwob": (
         f"{_SMALL}, in the bundled dream of MiniWoB++.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dreamgym_env.domain import Action
 from dreamgym_env.domains.miniwob_rules import MiniWoBRules, aim_of
@@ -96,6 +96,20 @@ class WebDomain:
             or self._end_problem(context, page, call, prediction)
             or self._page_problem(context, page, call, shown)
         )
+
+    def mended(self, context: StepContext, prediction: Prediction) -> Prediction | None:
+        """The prediction with the end that the pages tell, where they do: an episode that goes on, or its outcome."""
+        page, call = self._possible(context)
+        shown = page_of(context.state if call and call.name in ENDS else prediction.next_state)
+        if page is None or call is None or shown is None:
+            return None
+        end = self.rules.end(context, page, call)
+        if end.ends is None or (end.ends and end.success is None):
+            return None
+        success = end.success if end.ends else None
+        told = trace(context, page, call, self.rules, shown, success)
+        reward, over = (1.0 if success else 0.0), success is not None
+        return replace(prediction, reasoning_trace=told, next_state=render(shown), reward=reward, terminated=over)
 
     def kind(self, context: StepContext) -> str:
         """What sort of step it is, for measures: typing, looking, answering, moving, the last click, link or click."""
