@@ -121,13 +121,13 @@ def _step_text(step: Transition) -> Text:
 def audit_rows(record: Mapping[str, Any]) -> list[AuditRow]:
     """Rows (share, found, target, met) of one policy's record in an audit's report.
 
-    `met` is None where there is no target, or no case to judge by.
+    `met` is None where there is no target, or no case to judge by. What a world has no views of is left out.
     """
     from .audit import Share, target_of
 
     rows: list[AuditRow] = []
     for name, value in record.items():
-        if isinstance(value, Mapping) and set(value) == {"count", "n"}:
+        if isinstance(value, Mapping) and set(value) == {"count", "n"} and (value["n"] or not name.endswith("_finds")):
             met = record.get("passes", {}).get(name) if value["n"] else None
             rows.append((MEANINGS.get(name, name), str(Share(**value)), target_of(name), met))
     return rows
