@@ -309,7 +309,7 @@ def test_the_curriculum_bounds_generated_tasks_and_remembers(config: Any) -> Non
     state = json.loads((list_checkpoints(Path(settings.output) / "checkpoints")[-1] / "state.json").read_text())
     assert [task["task_id"] for task in state["curriculum"]["generated"]] == ["made-1", "made-2", "made-3"]
     with pytest.raises(ValueError, match="`lam` must be 0 where tasks cannot be dreamed"):
-        grpo.train(settings)
+        grpo.train(dataclasses.replace(settings, output=settings.output + "-2"))
 
 
 def test_training_in_a_dream_uses_no_real_step_and_grows_the_buffer(config: Any, dream_id: str) -> None:
@@ -327,7 +327,7 @@ def test_training_in_a_dream_uses_no_real_step_and_grows_the_buffer(config: Any,
     checkpoint = list_checkpoints(Path(settings.output) / "checkpoints")[-1]
     assert (checkpoint / "dreams.jsonl").read_text(encoding="utf-8").count('"source": "dream"') > 0
     with pytest.raises(ValueError, match="`grow_buffer` must be False where"):
-        grpo.train(config(grow_buffer=True))
+        grpo.train(config(grow_buffer=True, output=settings.output + "-2"))
 
 
 def test_variations_are_proposed_dreamed_and_resumed(config: Any, dream_id: str, tmp_path: Path) -> None:
