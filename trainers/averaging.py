@@ -34,7 +34,8 @@ class WeightAverage:
         share = max(1 - self.decay, 1 / (self.updates + 1))
         for name, parameter in model.named_parameters():
             now = parameter.detach().float()
-            self.weights[name] = self.weights[name].lerp_(now, share) if name in self.weights else now.clone()
+            kept = self.weights.get(name, now).to(now.device)  # a checkpoint's is read to the CPU
+            self.weights[name] = kept.lerp(now, share)
         self.updates += 1
 
     @contextmanager

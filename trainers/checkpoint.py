@@ -3,6 +3,7 @@
 checkpoints/update_000010/
     policy/                 what `transformers` saves: config, tokenizer, model.safetensors
     critic.safetensors      the critic's weights, where the algorithm has one
+    average.safetensors     the average of the weights, where the run keeps one
     optimizer.safetensors   the optimizer's tensors, named `<parameter index>.<name>`
     state.json              the optimizer's settings and whatever the trainer adds
     manifest.json           size and SHA-256 of every other file; written last
@@ -76,11 +77,12 @@ def check_start(output: Path, resume: bool, prefix: str = _PREFIX) -> None:
     Raises:
         DataError: `output` has checkpoints, and `resume` is False.
     """
-    found = [] if resume else sorted((output / "checkpoints").glob(f"{prefix}[0-9]*"))
+    found = [] if resume else [path.name for path in (output / "checkpoints").glob(f"{prefix}[0-9]*")]
     if found:
+        newest = max(found, key=lambda name: (len(name), name))  # DPO's numbers have no leading zeros
         raise DataError(
-            f"{output} has checkpoints of an earlier run ({found[-1].name}): go on from there with `resume`, give "
-            "another output folder, or delete this one"
+            f"{output} has checkpoints of an earlier run ({newest}): go on from there with `resume`, give another "
+            "output folder, or delete this one"
         )
 
 

@@ -89,6 +89,7 @@ class MiniWoBEnv(WebEnv):
         parts = ("train", "held_out") if split == "all" else (split,)
         chosen = [seed for part in parts for seed in SEEDS[part][:seeds]]
         self._ids_of_split = [f"{name}-{seed}" for name in self.names for seed in chosen]
+        # `reset` draws from the list before by its seeds: bundled episodes were made in that order
         self._rounds = [f"{name}-{seed}" for seed in chosen for name in self.names]
         if tasks is not None:
             self._ids_of_split = self._rounds = [self._parts(task_id)[2] for task_id in tasks]
