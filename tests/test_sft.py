@@ -135,7 +135,39 @@ def test_bfloat16_is_used_where_it_is_fast(monkeypatch: pytest.MonkeyPatch) -> N
     assert not sft.fast_bfloat16("cpu")
 
 
+def test_names_are_exchanged_throughout_an_episode_and_anew_in_each_pass() -> None:
+    from transformers import AutoTokenizer
+
+    from dreamgym_env.loading import embedded_policy_path, embedded_trajectories_path
+    from dreamgym_env.trajectories import read_trajectories
+
+    tokenizer = AutoTokenizer.from_pretrained(embedded_policy_path("webshop"))
+    episodes = [t for t in read_trajectories(embedded_trajectories_path("webshop")) if t.success][:20]
+    settings = config(permute_share=1.0)
+    data = load_demonstrations(settings, tokenizer, episodes)
+    supply = sft.supply_of(settings, data, tokenizer)
+    first, again, later = supply.draw(0), supply.draw(0), supply.draw(5_000)
+    assert [one.ids.tolist() for one in first] == [one.ids.tolist() for one in again]  # a resumed run draws the same
+    assert [one.ids.tolist() for one in first] != [one.ids.tolist() for one in later]
+    for given, made in zip(data.train, first, strict=True):
+        pairs = set(zip(given.ids.tolist(), made.ids.tolist(), strict=True))
+        assert len(pairs) == len({old for old, _ in pairs}) == len({new for _, new in pairs})
+        assert any(old != new for old, new in pairs)
+        assert "<action>search[" in tokenizer.decode(made.ids)
+        assert made.weights.tolist() == given.weights.tolist()
+    half = sft.supply_of(config(permute_share=0.5), data, tokenizer).draw(0)
+    kept = sum(given.ids.tolist() == made.ids.tolist() for given, made in zip(data.train, half, strict=True))
+    assert 0 < kept < len(data.train)
+    assert sft.supply_of(config(), data, tokenizer).draw(0) is data.train
+    letters = make_tokenizer()
+    without = load_demonstrations(settings, letters, demonstrations(20))
+    with pytest.raises(ValueError, match=r"`permute_share` must be 0 where the vocabulary has no whole words"):
+        sft.supply_of(settings, without, letters)
+
+
 def test_config_says_what_is_wrong() -> None:
+    with pytest.raises(ValueError, match=r"`permute_share` must be in \[0, 1\], got 1.5"):
+        config(permute_share=1.5)
     with pytest.raises(ValueError, match="`epochs` must be > 0, got 0"):
         config(epochs=0)
     with pytest.raises(ValueError, match="`max_episodes` must be >= 1 or None, got 0"):

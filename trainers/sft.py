@@ -9,6 +9,7 @@ Starts from any checkpoint folder with a chat template, pretrained or from scrat
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,8 +24,10 @@ from dreamgym_env.types import DataError, Trajectory
 from .adapters import with_adapters
 from .agent import AgentChat, Rollout, Turn, write_response
 from .checkpoint import check_start, save_policy
+from .corpus import format_words, permuted
 from .disk import writing
 from .logs import read_metrics
+from .scratch import name_classes
 from .supervised import Example, SupervisedConfig, Trainer, collate, nll_sum, show_progress
 from .supply import StatelessSupply
 
@@ -50,6 +53,10 @@ class SFTConfig:
     """At most so many training episodes, taken in the files' order; None for all."""
     max_tokens: int = 4608
     """Longer episodes are left out and counted."""
+    permute_share: float = 0.0
+    """Share of the sequences, drawn anew in each pass, whose names are exchanged at random, in [0, 1], so that a small
+    model learns to copy what it reads, not the few names of its demonstrations. For vocabularies of words (`dreamgym
+    fit-vocabulary`)."""
     epochs: float = 3.0
     """Passes over the episodes, > 0."""
     learning_rate: float = 1e-3
@@ -88,6 +95,8 @@ class SFTConfig:
             raise ValueError(f"`epochs` must be > 0, got {self.epochs}")
         if self.max_episodes is not None and self.max_episodes < 1:
             raise ValueError(f"`max_episodes` must be >= 1 or None, got {self.max_episodes}")
+        if not 0 <= self.permute_share <= 1:
+            raise ValueError(f"`permute_share` must be in [0, 1], got {self.permute_share}")
         if self.pass_tokens is not None and self.pass_tokens < 1:
             raise ValueError(f"`pass_tokens` must be >= 1 or None, got {self.pass_tokens}")
         if self.lora_rank < 0:
@@ -99,6 +108,8 @@ class Demonstrations:
     """Episodes as training sequences, and what was left out. Held-out tasks are never trained on."""
 
     train: tuple[Example, ...]
+    instructions: tuple[str, ...]
+    """What was asked for in each episode of `train`."""
     held_out: tuple[Example, ...]
     failed: int = 0
     broken: int = 0
@@ -131,6 +142,7 @@ def load_demonstrations(config: SFTConfig, tokenizer: Any, trajectories: Iterabl
     """
     train: list[Example] = []
     held_out: list[Example] = []
+    instructions: list[str] = []
     counts = {"failed": 0, "broken": 0, "too_long": 0}
     chats: dict[str, AgentChat] = {}
     for trajectory in trajectories:
@@ -148,9 +160,10 @@ def load_demonstrations(config: SFTConfig, tokenizer: Any, trajectories: Iterabl
             held_out.append(example)
         elif config.max_episodes is None or len(train) < config.max_episodes:
             train.append(example)
+            instructions.append(trajectory.task.instruction)
     if not train:
         raise DataError(f"`trajectories` must hold episodes to train on, got none; left out: {counts}")
-    return Demonstrations(tuple(train), tuple(held_out), **counts)
+    return Demonstrations(tuple(train), tuple(instructions), tuple(held_out), **counts)
 
 
 def held_out_loss(trainer: Trainer, examples: Sequence[Example], batch: int = 16) -> float | None:
@@ -194,7 +207,7 @@ def train(config: SFTConfig, trajectories: Iterable[Trajectory]) -> dict[str, An
     before = held_out_loss(trainer, data.held_out)
     if config.resume:
         trainer.resume(folder / "checkpoints")
-    supply, budget = StatelessSupply(lambda _: data.train), _token_budget(data.train, config)
+    supply, budget = supply_of(config, data, tokenizer), _token_budget(data.train, config)
     with show_progress("SFT", folder / "metrics.jsonl", trainer.steps) as on_log:
         trainer.run(supply, budget, on_log=on_log, checkpoints=folder / "checkpoints")
     report = {
@@ -214,6 +227,30 @@ def train(config: SFTConfig, trajectories: Iterable[Trajectory]) -> dict[str, An
         save_policy(folder, model.merge_and_unload() if config.lora_rank else model, tokenizer)
         (folder / "sft.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return report
+
+
+def supply_of(config: SFTConfig, data: Demonstrations, tokenizer: Any) -> StatelessSupply:
+    """The episodes again and again; in `permute_share` of them names are exchanged, others in each pass.
+
+    Raises:
+        ValueError: names are to be exchanged, but the vocabulary has none.
+    """
+    if not config.permute_share:
+        return StatelessSupply(lambda _: data.train)
+    classes = name_classes(tokenizer, format_words(tokenizer, data.train, data.instructions))
+    if not classes:
+        raise ValueError(
+            "`permute_share` must be 0 where the vocabulary has no whole words to exchange, got "
+            f"{config.permute_share} with that of {config.model}; `dreamgym fit-vocabulary` makes one that has"
+        )
+
+    def exchanged(tokens: int) -> list[Example]:
+        rng = random.Random(f"{config.seed} {tokens}")
+        drawn = [rng.random() < config.permute_share for _ in data.train]
+        pairs = zip(data.train, drawn, strict=True)
+        return [permuted(one, classes, len(tokenizer), rng) if chosen else one for one, chosen in pairs]
+
+    return StatelessSupply(exchanged)
 
 
 def read_all(paths: Sequence[str]) -> Iterator[Trajectory]:
