@@ -91,11 +91,10 @@ _LAPTOP = PPOConfig(
     context_tokens=4096,
     learning_rate=2e-4,
     critic_learning_rate=5e-4,
-    critic_warmup=1,
     mini_batch=16,
     kl_coef=0.0,
     impossible_penalty=0.1,
-    gae_lambda=0.95,
+    bootstrap=False,
     token_budget=4096,
     device="cpu",
 )
