@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -29,7 +30,7 @@ def aim_of(page: WebPage, instruction: str, texts: Mapping[str, str] = MappingPr
         texts: what was typed into the elements of this page, by their numbers: a password's box shows dots alone.
     """
     game = game_of(page)
-    found = game.instruction.fullmatch(instruction) if game else None
+    found = re.fullmatch(game.instruction, instruction) if game else None
     return game.aim(unmasked(page, texts), found) if game and found else None
 
 
