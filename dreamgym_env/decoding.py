@@ -80,7 +80,7 @@ class Answers:
         self.logprobs[item].append(logprob)
         if token in self.stop_ids or self._stopped_by_text(ids):
             self.reasons[item] = "stop"
-        elif len(ids) >= self.limits[item]:
+        elif len(ids) >= self.limits[item] or is_looping(ids):
             self.reasons[item] = "length"
 
     def _stopped_by_text(self, ids: list[int]) -> bool:
@@ -95,6 +95,17 @@ class Answers:
         text = self.decode(ids[:-1] if ids and ids[-1] in self.stop_ids else ids)
         cut = min((at for stop in self.sampling.stop if (at := text.find(stop)) >= 0), default=len(text))
         return Completion(text[:cut], self.reasons[item] or "length", tuple(ids), tuple(self.logprobs[item]))
+
+
+def is_looping(ids: Sequence[int], tokens: int = 96, period: int = 8) -> bool:
+    """Whether the last `tokens` of an answer repeat the same `period` tokens or fewer; looked at once in 32 tokens.
+
+    A small model that has lost its thread says one phrase until its answer is cut off, a thousand tokens later.
+    """
+    if len(ids) < tokens or len(ids) % 32:
+        return False
+    last = list(ids[-tokens:])
+    return any(last[shift:] == last[:-shift] for shift in range(1, period + 1))
 
 
 def pick(scores: torch.Tensor, uniforms: torch.Tensor, top_p: float = 1.0) -> torch.Tensor:

@@ -149,9 +149,9 @@ class Sampling:
 class Completion:
     """One answer of a language model.
 
-    `finish_reason` is "stop" (ended by itself), "length" (cut at `max_tokens`) or "error" (nothing came; `error` says
-    why and `text` is empty). `token_ids` and `logprobs` (natural log, at the sampling temperature, same length) are
-    given by local models only, else empty.
+    `finish_reason` is "stop" (ended by itself), "length" (cut at `max_tokens`, or by a local model's decoder where it
+    repeats itself without end) or "error" (nothing came; `error` says why and `text` is empty). `token_ids` and
+    `logprobs` (natural log, at the sampling temperature, same length) are given by local models only, else empty.
     """
 
     text: str

@@ -20,7 +20,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from dreamgym_env.decoding import pick
+from dreamgym_env.decoding import Answers, is_looping, pick
 from dreamgym_env.language_model import TransformersModel, load_language_model
 from dreamgym_env.types import LanguageModel, ModelError, Sampling
 
@@ -229,6 +229,22 @@ def test_draws_follow_the_distribution_and_top_p() -> None:
     # 0.5 + 0.3 first reach 0.6: two tokens stay, at 0.625 and 0.375
     assert pick(scores.expand(3, -1), torch.tensor([0.62, 0.63, 0.999], dtype=torch.float64), 0.6).tolist() == [0, 1, 1]
     assert pick(scores, torch.tensor([0.999], dtype=torch.float64), 1e-6).tolist() == [0]
+
+
+def test_an_answer_that_repeats_itself_is_cut_off() -> None:
+    def drawn(letters: str) -> tuple[str, int]:
+        """What is kept of an answer whose likeliest tokens are these."""
+        answers = Answers([400], Sampling(0.0, max_tokens=400), frozenset([0]), torch.Generator(), lambda _: "")
+        for letter in letters:
+            answers.draw([0], torch.nn.functional.one_hot(torch.tensor([ord(letter)]), 128).float())
+        return str(answers.reasons[0]), len(answers.ids[0])
+
+    assert drawn("said: " + "the " * 90) == ("length", 128)  # 96 of the last 128 repeat four
+    assert drawn("ab" * 47 + "c" * 20 + "ab" * 40) == ("None", 194)
+    assert drawn("".join(f"row {number} | cell | " for number in range(20))) == ("None", 310)  # a table is no loop
+    assert drawn("x" * 95) == ("None", 95)
+    assert is_looping(list(b"12345678" * 12))
+    assert not is_looping(list(b"123456789" * 12)[:96])
 
 
 def test_diverged_weights_are_told() -> None:
