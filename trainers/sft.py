@@ -246,9 +246,10 @@ def supply_of(config: SFTConfig, data: Demonstrations, tokenizer: Any) -> Statel
 
     def exchanged(tokens: int) -> list[Example]:
         rng = random.Random(f"{config.seed} {tokens}")
-        drawn = [rng.random() < config.permute_share for _ in data.train]
-        pairs = zip(data.train, drawn, strict=True)
-        return [permuted(one, classes, len(tokenizer), rng) if chosen else one for one, chosen in pairs]
+        return [
+            permuted(one, classes, len(tokenizer), rng) if rng.random() < config.permute_share else one
+            for one in data.train
+        ]
 
     return StatelessSupply(exchanged)
 
