@@ -23,7 +23,7 @@ from dreamgym_env.types import DataError, Sampling, Task, Trajectory
 from .agent import Rollout
 from .audit import AuditConfig, audit_policy, passes
 from .demo_views import Views, audit_rows, choose_episodes_to_tell, quieten, versions
-from .evaluate import Evaluation, choose_episodes, summarise
+from .evaluate import Evaluation
 from .pools import open_pool, read_settings
 from .report import Report, render
 from .report_curve import Point
@@ -180,16 +180,13 @@ def dream_settings(config: DemoConfig) -> tuple[str, ...]:
 
 def evaluate(run: Run[GRPOConfig], episodes: int, in_dream: int) -> Played:
     """Success on the first held-out tasks: `episodes` real, at most `in_dream` dreamed, the same seeds each time."""
-    from .rounds import count_real_steps, play
+    from .rounds import evaluate_pool
 
-    config, found, dreamed = run.config, dict[str, Evaluation](), list[Rollout]()
-    sampling = Sampling(temperature=config.eval_temperature, max_tokens=config.max_tokens)
+    found, dreamed = dict[str, Evaluation](), list[Rollout]()
     with run.as_delivered():
         for env_id, pool in run.eval_pools.items():
-            tasks = choose_episodes(pool.tasks, min(episodes, in_dream) if pool.source == "dream" else episodes)
-            rollouts = [group[0] for group in play(run, pool, tasks, 1, sampling, config.seed)]
-            found[pool.source] = summarise(rollouts, env_id, pool.source)
-            count_real_steps(run, pool, "eval", found[pool.source].steps)
+            size = min(episodes, in_dream) if pool.source == "dream" else episodes
+            found[pool.source], rollouts = evaluate_pool(run, env_id, size, run.config.seed)
             if pool.source == "dream":
                 dreamed = rollouts
     return Played(Point(run.update, found["dream"], found["real"]), dreamed)

@@ -12,7 +12,7 @@ from dreamgym_env.types import Sampling, Source, Task, Trajectory
 
 from .agent import Rollout
 from .batches import make_batch, response_logits
-from .evaluate import choose_episodes, summarise
+from .evaluate import Evaluation, choose_episodes, summarise
 from .learning import autocast, in_passes
 from .losses import token_logprobs
 from .pools import EnvPool
@@ -242,17 +242,23 @@ def mixture(run: Run[RunConfig], rollouts: Sequence[Rollout]) -> Metrics:
     return found
 
 
+def evaluate_pool(run: Run[RunConfig], env_id: str, episodes: int, seed: int) -> tuple[Evaluation, list[Rollout]]:
+    """One episode of each of the first `episodes` held-out tasks in `env_id`."""
+    pool, config = run.eval_pools[env_id], run.config
+    sampling = Sampling(temperature=config.eval_temperature, max_tokens=config.max_tokens)
+    rollouts = [group[0] for group in play(run, pool, choose_episodes(pool.tasks, episodes), 1, sampling, seed)]
+    result = summarise(rollouts, env_id, pool.source)
+    count_real_steps(run, pool, "eval", result.steps)
+    return result, rollouts
+
+
 def evaluate_all(run: Run[RunConfig]) -> Metrics:
     """Success on held-out tasks in every evaluation environment, the same tasks and seeds each time."""
     metrics: Metrics = {}
-    sampling = Sampling(temperature=run.config.eval_temperature, max_tokens=run.config.max_tokens)
+    seed = int(np.random.SeedSequence([run.config.seed, EVALUATE]).generate_state(1)[0])
     with run.as_delivered():
         for env_id, pool in run.eval_pools.items():
-            tasks = choose_episodes(pool.tasks, run.config.eval_episodes)
-            seed = int(np.random.SeedSequence([run.config.seed, EVALUATE]).generate_state(1)[0])
-            groups = play(run, pool, tasks, 1, sampling, seed)
-            result = summarise([group[0] for group in groups], env_id, pool.source)
-            count_real_steps(run, pool, "eval", result.steps)
+            result, _ = evaluate_pool(run, env_id, run.config.eval_episodes, seed)
             if pool.source == "real" and env_id == (run.config.real_env or run.config.env_id):
                 run.carried["real_episode_steps"] = result.mean_steps
             metrics |= {f"eval/{env_id}/{key}": float(getattr(result, key)) for key in EVALUATED}
