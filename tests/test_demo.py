@@ -117,6 +117,8 @@ def test_sizes_and_rate_are_the_worlds_own_where_none_are_given() -> None:
     assert found == [("DreamGym-WebShop-v0", 2e-4, 0.0), ("DreamGym-ALFWorld-v0", 3e-4, 0.01)]
     assert grpo_config(rooms).eval_episodes == 7
     web = grpo_config(DemoConfig(world="web"))
+    rounds = [(one.tasks_per_update, one.mini_batch) for one in (grpo_config(shop), grpo_config(rooms), web)]
+    assert rounds == [(8, 8), (8, 8), (48, 16)]  # mini-batches of the preset, as much smaller as its rounds
     assert (web.env_id, web.eval_envs, web.eval_settings) == (
         "DreamGym-MiniWoB-v0", ("Real-MiniWoB-v0",), ("task=plain",),
     )  # fmt: skip

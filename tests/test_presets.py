@@ -63,6 +63,8 @@ ROOMS = {
     "center_penalties": True, "updates": 8,
 }  # fmt: skip
 """What GRPO in the bundled ALFWorld has otherwise: docs/alfworld.md tells why."""
+PAGES = {"updates": 12, "tasks_per_update": 48, "keep_share": 0.25, "learning_rate": 1e-4}
+"""What GRPO in the bundled MiniWoB++ has otherwise than there: docs/webarena.md tells why."""
 
 
 @pytest.mark.parametrize("algorithm", PRESETS)
@@ -73,7 +75,8 @@ def test_those_of_the_bundled_models(algorithm: str) -> None:
     assert (shop.policy, shop.env_id, rooms.env_id) == ("embedded", "DreamGym-WebShop-v0", "DreamGym-ALFWorld-v0")
     otherwise = {} if algorithm == "ppo" else ROOMS
     assert rooms == dataclasses.replace(shop, env_id=rooms.env_id, **otherwise)
-    assert web == dataclasses.replace(rooms, env_id="DreamGym-MiniWoB-v0", settings=(), updates=16)
+    pages = {"updates": 16} if algorithm == "ppo" else PAGES
+    assert web == dataclasses.replace(rooms, env_id="DreamGym-MiniWoB-v0", settings=(), **pages)
     assert (shop.updates, shop.temperature, shop.max_tokens, shop.context_tokens) == (16, 0.8, 48, 4096)
     assert (shop.learning_rate, shop.mini_batch, shop.kl_coef, shop.device) == (2e-4, 16, 0.0, "cpu")
 

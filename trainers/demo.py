@@ -9,6 +9,7 @@ or `dreamgym demo --world web` (MiniWoB++ in a real browser).
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -65,7 +66,7 @@ class DemoConfig:
     """Dreamed episodes of an audit where the experience model's card has none, >= 1."""
     max_updates: int = 60
     """Most updates, >= 1."""
-    tasks_per_update: int = 8
+    tasks_per_update: int | None = None
     """Groups in each update, >= 1."""
     group_size: int = 8
     """Episodes of each task, >= 2."""
@@ -94,7 +95,7 @@ class DemoConfig:
         if self.sizes.minutes <= 0:
             raise ValueError(f"`minutes` must be > 0, got {self.minutes}")
         counts = {one.name: getattr(self.sizes, one.name) for one in fields(DemoSizes) if one.name != "minutes"}
-        for name in ("audit_episodes", "max_updates", "tasks_per_update"):
+        for name in ("audit_episodes", "max_updates"):
             counts[name] = getattr(self, name)
         for name, count in counts.items():
             if count < 1:
@@ -159,10 +160,10 @@ def grpo_config(config: DemoConfig) -> GRPOConfig:
         eval_envs=(config.place.real,),
         eval_settings=config.place.real_settings,
         updates=config.max_updates,
-        tasks_per_update=config.tasks_per_update,
+        tasks_per_update=config.sizes.tasks_per_update,
         group_size=config.group_size,
         learning_rate=preset.learning_rate if config.learning_rate is None else config.learning_rate,
-        mini_batch=8,  # the preset's 16 for rounds of half the size: as many optimizer steps
+        mini_batch=math.ceil(preset.mini_batch * config.sizes.tasks_per_update / preset.tasks_per_update),
         max_tokens=config.max_tokens,
         eval_every=config.sizes.curve_every,
         eval_episodes=config.sizes.episodes,

@@ -86,8 +86,15 @@ PRESETS = {
         replace(_LAPTOP_PENALTIES, env_id="DreamGym-ALFWorld-v0", settings=("horizon=30",), updates=8),
     ),
     "laptop/miniwob": (
-        f"{_SMALL}, in the bundled dream of MiniWoB++.",
-        replace(_LAPTOP_PENALTIES, env_id="DreamGym-MiniWoB-v0"),
+        f"{_SMALL}, in the bundled dream of MiniWoB++: many tasks, of which a quarter is learned from.",
+        replace(
+            _LAPTOP_PENALTIES,
+            env_id="DreamGym-MiniWoB-v0",
+            updates=12,
+            tasks_per_update=48,
+            keep_share=0.25,
+            learning_rate=1e-4,
+        ),
     ),
     "paper/webshop": (
         "verl-agent's settings for WebShop, which the paper uses; for models of 3B to 8B parameters on GPUs.",

@@ -22,6 +22,8 @@ class DemoSizes:
     """Held-out tasks of the evaluations in between."""
     curve_every: int = 4
     """Updates between evaluations."""
+    tasks_per_update: int = 8
+    """Groups in each update."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ WORLDS: dict[str, World] = {
         "DreamGym-MiniWoB-v0",
         "Real-MiniWoB-v0",
         ("task=plain",),
-        DemoSizes(minutes=12.0, episodes=100, dream_episodes=80, curve_episodes=50, curve_every=8),
+        DemoSizes(minutes=12.0, episodes=100, dream_episodes=80, curve_episodes=50, curve_every=8, tasks_per_update=48),
     ),
 }
 """By name."""
