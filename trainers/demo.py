@@ -238,7 +238,7 @@ def train(run: Run[GRPOConfig], config: DemoConfig, clock: Clock, views: Views) 
             if due:
                 points.append(evaluate(run, sizes.curve_episodes, sizes.dream_episodes).point)
             begun = time.monotonic()
-            metrics = train_once(run, learn_from, None, config.tasks_per_update)
+            metrics = train_once(run, learn_from, None, config.sizes.tasks_per_update)
             log.write(run.update, metrics)
             clock.update = max(clock.update, time.monotonic() - begun)
             tell(run.update, metrics, points[-1] if points else None, clock.elapsed())
@@ -298,7 +298,7 @@ def make_report(
     return Report(
         title=f"Trained in a dream, tested in the real {config.place.title}",
         lead=(
-            f"{run.update} GRPO updates of {config.tasks_per_update} tasks x {config.group_size} dreamed episodes. "
+            f"{run.update} GRPO updates of {run.config.tasks_per_update} tasks x {config.group_size} dreamed episodes. "
             f"The real environment was used to evaluate ({run.real_steps['eval']:,} steps) and audit, never to learn."
         ),
         points=points,
