@@ -163,6 +163,7 @@ def grpo_config(config: DemoConfig) -> GRPOConfig:
         tasks_per_update=config.sizes.tasks_per_update,
         group_size=config.group_size,
         learning_rate=preset.learning_rate if config.learning_rate is None else config.learning_rate,
+        # as many optimizer steps as the preset makes in rounds of its own size
         mini_batch=math.ceil(preset.mini_batch * config.sizes.tasks_per_update / preset.tasks_per_update),
         max_tokens=config.max_tokens,
         eval_every=config.sizes.curve_every,
@@ -238,7 +239,7 @@ def train(run: Run[GRPOConfig], config: DemoConfig, clock: Clock, views: Views) 
             if due:
                 points.append(evaluate(run, sizes.curve_episodes, sizes.dream_episodes).point)
             begun = time.monotonic()
-            metrics = train_once(run, learn_from, None, config.sizes.tasks_per_update)
+            metrics = train_once(run, learn_from, None, run.config.tasks_per_update)
             log.write(run.update, metrics)
             clock.update = max(clock.update, time.monotonic() - begun)
             tell(run.update, metrics, points[-1] if points else None, clock.elapsed())
