@@ -229,7 +229,7 @@ def test_every_trajectory_comes_before_any_comes_again(data: Path) -> None:
 def test_permuted_is_one_bijection_throughout() -> None:
     ids = np.asarray([1, 5, 2, 5, 9, 7, 1, 3], np.int32)
     example = Example(ids, np.arange(8, dtype=np.float32))
-    classes = [[1, 2, 3], [5, 6, 7, 8]]
+    classes = [[(1,), (2,), (3,)], [(5,), (6,), (7,), (8,)]]
     tables = set()
     for seed in range(20):
         found = permuted(example, classes, 10, random.Random(seed))
@@ -243,6 +243,13 @@ def test_permuted_is_one_bijection_throughout() -> None:
         tables.add(tuple(found.ids.tolist()))
     assert len(tables) > 5
     assert ids.tolist() == [1, 5, 2, 5, 9, 7, 1, 3]
+
+
+def test_both_ids_of_a_letter_go_together() -> None:
+    example = Example(np.asarray([1, 11, 2, 12, 3, 13], np.int32), np.ones(6, np.float32))
+    found = [permuted(example, [[(1, 11), (2, 12), (3, 13)]], 20, random.Random(seed)).ids for seed in range(20)]
+    assert all((ids[1::2] == ids[::2] + 10).all() for ids in found)
+    assert len({tuple(ids.tolist()) for ids in found}) > 3
 
 
 def test_common_pieces_stay(data: Path) -> None:

@@ -243,14 +243,24 @@ def test_a_graft_is_seeded() -> None:
 
 def test_names_are_classed(tokenizer: Any) -> None:
     classes = name_classes(tokenizer, frozenset({" Page"}))
-    tokens = [[str(tokenizer.convert_ids_to_tokens(index)) for index in members] for members in classes]
-    assert len(tokens) == 3
+    tokens = [[str(tokenizer.convert_ids_to_tokens(ids[0])) for ids in members] for members in classes]
     sizes = Counter(token for group in tokens for token in group)
     assert max(sizes.values()) == 1
     assert " Page" not in sizes
-    ids, capital, plain = tokens
+    ids, capital, plain, letters = tokens
+    assert len(letters) > 30
+    assert all(len(token) == 1 and f" {token}" not in tokenizer.get_vocab() for token in letters)
     assert all(token.strip().isupper() for token in ids)
     assert f" {shop_env().shop.products[0].asin}" in ids
     assert all(token[1].isupper() for token in capital)
     assert all(token[1].islower() for token in plain)
     assert not any("<" in token for token in sizes)  # the format's tags are in no class
+
+
+def test_a_letter_that_may_begin_a_word_has_two_ids() -> None:
+    fitted = build_tokenizer(fit_vocabulary(["x y and x or y", "x y and x or y", "z"]))
+    vocabulary = fitted.get_vocab()
+    pair = [(vocabulary["x"], vocabulary[" x"]), (vocabulary["y"], vocabulary[" y"])]
+    assert sorted(pair) in name_classes(fitted, frozenset({" and", " or"}))
+    letters = {ids for members in name_classes(fitted, frozenset({" x"})) for ids in members}
+    assert not letters & {pair[0], (vocabulary["x"],), (vocabulary[" x"],)}

@@ -101,7 +101,7 @@ class CorpusSupply:
 
     corpora: Sequence[Corpus]
     tokenizer: Any
-    classes: Sequence[Sequence[int]]
+    classes: Sequence[Sequence[tuple[int, ...]]]
     rng: random.Random
 
     def draw(self, tokens: int) -> list[Example]:

@@ -317,12 +317,21 @@ def _numbers(vocabulary: Mapping[str, int], sign: str) -> list[tuple[float, int]
     return [(value, index) for value, index in pairs if value is not None]
 
 
-def name_classes(tokenizer: Any, keep: Mapping[str, int] | frozenset[str]) -> list[list[int]]:
-    """Token ids that may be exchanged for one another (ids, capitalised, plain words), those in `keep` left out."""
-    classes: dict[str, list[int]] = {"id": [], "capital": [], "plain": []}
-    for token, index in tokenizer.get_vocab().items():
-        if is_name(token) and token not in keep:
-            word = token.strip()
+def name_classes(tokenizer: Any, keep: Mapping[str, int] | frozenset[str]) -> list[list[tuple[int, ...]]]:
+    """Names that may be exchanged for one another, each as its token ids: words (ids, capitalised, plain) and letters.
+
+    A letter with a token of its own for the beginning of a word has two ids. What is in `keep` is left out.
+    """
+    vocabulary = tokenizer.get_vocab()
+    classes: dict[str, list[tuple[int, ...]]] = {name: [] for name in ("id", "capital", "plain", "letter", "initial")}
+    for token, index in vocabulary.items():
+        if token in keep or f" {token}" in keep:
+            continue
+        word = token.strip()
+        if len(token) == 1 and token.isalpha():
+            initial = [vocabulary[f" {token}"]] if f" {token}" in vocabulary else []
+            classes["initial" if initial else "letter"].append((index, *initial))
+        elif is_name(token) and len(word) > 1:
             kind = "id" if word.isupper() and len(word) >= 4 else "capital" if word[0].isupper() else "plain"
-            classes[kind].append(index)
+            classes[kind].append((index,))
     return [sorted(members) for members in classes.values() if len(members) > 1]
