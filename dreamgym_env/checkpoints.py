@@ -18,12 +18,8 @@ def load_checkpoint(
     trust_remote_code: bool = False,
 ) -> tuple[Any, Any]:
     """Model (in evaluation mode) and tokenizer of the checkpoint at `path`: see `TransformersModel.load`."""
-    torch, transformers = _libraries()
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    try:
-        torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"`device` must be 'auto', 'cpu', 'cuda', 'cuda:1', ..., got {device!r}") from error
+    _, transformers = _libraries()
+    device = device_named(device)
     options: dict[str, Any] = {"dtype": _dtype(dtype, device), "trust_remote_code": trust_remote_code}
     folder = Path(path).expanduser()
     if _looks_like_folder(path) and not folder.is_dir():
@@ -48,6 +44,21 @@ def load_checkpoint(
             f"the tokenizer of {path} has no chat template: add chat_template.jinja to the folder or take a chat model"
         )
     return (model if device_map is not None else model.to(device)).eval(), tokenizer
+
+
+def device_named(name: str) -> str:
+    """A device as torch names it; "auto" is a GPU where there is one.
+
+    Raises:
+        ValueError: torch knows no such device.
+    """
+    torch, _ = _libraries()
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    try:
+        torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"`device` must be 'auto', 'cpu', 'cuda', 'cuda:1', ..., got {name!r}") from error
+    return name
 
 
 def _libraries() -> tuple[Any, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from dreamed_shop import play, shop_env, tasks_of
 
 from dreamgym_env.domains.webshop import WEBSHOP
@@ -333,6 +334,17 @@ def test_what_is_too_long_is_said_and_never_trained_on_forever() -> None:
         assert experience.check_lengths(examples, 7) == 1
     with pytest.raises(ValueError, match="`longest` must be above 3 tokens, the shortest episode, got 2"):
         experience.check_lengths(examples[:2], 2)
+
+
+@pytest.mark.parametrize("vocabulary", ["keep", "fit"])
+def test_weights_stored_in_bfloat16_are_trained_in_float32(data: Path, tmp_path: Path, vocabulary: str) -> None:
+    config = ExperienceTrainingConfig(data=(data,), model=TINY)
+    corpora = [Corpus(config, read_training_data(config))]
+    model, tokenizer, _ = load_model(config, corpora)
+    model.bfloat16().save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    loaded, _, _ = load_model(replace(config, base=str(tmp_path), vocabulary=vocabulary), corpora)
+    assert {weight.dtype for weight in loaded.parameters()} == {torch.float32}
 
 
 def test_keeping_a_vocabulary_needs_a_checkpoint(data: Path) -> None:

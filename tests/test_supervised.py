@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dreamgym_env.trainers.base import exact_answers, predictions
 from dreamgym_env.trainers.scratch import SmallConfig, Vocabulary, build_model, build_tokenizer
 from dreamgym_env.trainers.supervised import (
     Example,
@@ -20,9 +21,7 @@ from dreamgym_env.trainers.supervised import (
     batches,
     collate,
     encode_chat,
-    exact_answers,
     nll_sum,
-    predictions,
     rate,
     show_progress,
 )

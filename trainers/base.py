@@ -9,12 +9,16 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from .microworlds import FAMILIES, Names, draw_chat
 from .scratch import END, SmallConfig, build_model, build_tokenizer, fit_vocabulary
-from .supervised import Example, SupervisedConfig, Trainer, encode_chat, exact_answers, show_progress
+from .supervised import Example, SupervisedConfig, Trainer, answer_spans, batches, collate, encode_chat, show_progress
 from .supply import RandomSupply
 
 
@@ -83,6 +87,32 @@ def measure(trainer: Trainer, names: Names, config: BaseConfig) -> dict[str, flo
         hits: Counter[bool] = Counter(exact_answers(trainer.model, trainer.tokenizer, examples))
         found[family] = hits[True] / max(1, hits.total())
     return found
+
+
+def predictions(
+    model: Any, tokenizer: Any, examples: Sequence[Example], batch_tokens: int = 8192
+) -> Iterator[tuple[Example, np.ndarray]]:
+    """Each example with the argmax token at every position given the true tokens before it, int64 [T].
+
+    Position 0 is never predicted and holds -1.
+    """
+    import torch
+
+    model.eval()
+    for indices in batches(examples, batch_tokens, random.Random(0)):
+        rows = [examples[index] for index in indices]
+        ids_BT, _ = collate(rows, tokenizer.pad_token_id)
+        with torch.no_grad():
+            best_BT = model(input_ids=ids_BT.to(model.device), use_cache=False).logits.argmax(-1).cpu().numpy()
+        for number, row in enumerate(rows):
+            yield row, np.concatenate(([-1], best_BT[number, : len(row) - 1]))
+
+
+def exact_answers(model: Any, tokenizer: Any, examples: Sequence[Example]) -> Iterator[bool]:
+    """For every assistant turn whether all its tokens are predicted, teacher-forced."""
+    for example, best in predictions(model, tokenizer, examples):
+        for start, end in answer_spans(example.weights):
+            yield bool((best[start:end] == example.ids[start:end]).all())
 
 
 if __name__ == "__main__":

@@ -175,9 +175,7 @@ def corpora_of(config: ExperienceTrainingConfig, trajectories: Sequence[Trajecto
     return [Corpus(config, those, name) for name, those in found.items()]
 
 
-def permuted(
-    example: Example, classes: Sequence[Sequence[tuple[int, ...]]], size: int, rng: random.Random
-) -> Example:
+def permuted(example: Example, classes: Sequence[Sequence[tuple[int, ...]]], size: int, rng: random.Random) -> Example:
     """The example with the names of each class, all ids of each, exchanged by one random bijection throughout."""
     table = np.arange(size, dtype=np.int32)
     for members in classes:

@@ -103,7 +103,7 @@ def make_trainer(config: DPOConfig, model: Any, tokenizer: Any, pairs: Pairs) ->
 
     from .dpo_trainer import EpisodePairTrainer, dataset_of
 
-    device, shared = "cpu" if config.device == "cpu" else "auto", Path(config.output) / "pairs"
+    shared = Path(config.output) / "pairs"
     arguments = TRLConfig(
         output_dir=str(Path(config.output) / "checkpoints"),
         beta=config.beta,
@@ -119,9 +119,9 @@ def make_trainer(config: DPOConfig, model: Any, tokenizer: Any, pairs: Pairs) ->
         warmup_steps=config.warmup_steps,
         weight_decay=config.weight_decay,
         max_grad_norm=config.clip,
-        bf16=_fast_bfloat16(device) if config.bf16 is None else config.bf16,
+        bf16=fast_bfloat16(config.device) if config.bf16 is None else config.bf16,
         gradient_checkpointing=config.gradient_checkpointing,
-        use_cpu=device == "cpu",
+        use_cpu=config.device == "cpu",
         logging_steps=config.log_every,
         save_steps=config.save_every,
         save_total_limit=2,
@@ -193,12 +193,6 @@ def _report(config: DPOConfig, pairs: Pairs, trainer: Any) -> dict[str, Any]:
         **counts,
         "steps": trainer.state.global_step,
     }
-
-
-def _fast_bfloat16(device: str) -> bool:
-    import torch
-
-    return fast_bfloat16("cuda" if device == "auto" and torch.cuda.is_available() else "cpu")
 
 
 def run(config: DPOConfig) -> dict[str, Any]:

@@ -32,22 +32,27 @@ from .supply import random_state, set_random_state
 
 
 def load_model(config: ExperienceTrainingConfig, corpora: Sequence[Corpus]) -> tuple[Any, Any, dict[str, int]]:
-    """The model to train, its tokenizer, and how many pieces a graft moved each way."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    """The model to train, its tokenizer, and how many pieces a graft moved each way.
+
+    Its weights are float32 whatever they are stored in: what bfloat16 rounds away, small steps never learn.
+
+    Raises:
+        ModelError: `base` cannot be loaded.
+    """
+    from dreamgym_env.checkpoints import load_checkpoint
 
     if config.vocabulary == "keep":
         if config.base is None:
             raise ValueError("`vocabulary='keep'` needs `base`, a pretrained checkpoint")
-        model = AutoModelForCausalLM.from_pretrained(config.base, use_safetensors=True)
-        tokenizer = AutoTokenizer.from_pretrained(config.base)
+        model, tokenizer = load_checkpoint(config.base, "float32", "cpu")
         model = widened(model, config.widen) if config.widen else model
         model = deepened(model, config.deepen) if config.deepen else model
         return (with_adapters(model, config.lora_rank) if config.lora_rank else model), tokenizer, {}
     fitted = build_tokenizer(fit_vocabulary(texts_of(corpora), phrases=config.phrases))
     if config.base is None:
         return build_model(config.model, fitted), fitted, {}
-    model = AutoModelForCausalLM.from_pretrained(config.base, use_safetensors=True)
-    ways = graft(model, AutoTokenizer.from_pretrained(config.base), fitted, config.seed)
+    model, known = load_checkpoint(config.base, "float32", "cpu")
+    ways = graft(model, known, fitted, config.seed)
     return model, fitted, ways
 
 

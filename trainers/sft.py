@@ -78,8 +78,8 @@ class SFTConfig:
     """Trade a third more computing for much less memory."""
     lora_rank: int = 0
     """Rank of LoRA adapters on all linear layers, merged into the saved policy, >= 0; 0 trains every weight."""
-    device: str = "cpu"
-    """"cpu", "cuda", ..."""
+    device: str = "auto"
+    """"auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", ..."""
     log_every: int = 50
     """Steps between log lines."""
     save_every: int = 250
@@ -275,7 +275,9 @@ def fast_bfloat16(device: str) -> bool:
     """Whether this device computes faster in bfloat16 than in float32."""
     import torch
 
-    if not device.startswith("cpu"):
+    from dreamgym_env.checkpoints import device_named
+
+    if not device_named(device).startswith("cpu"):
         return True
     probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return any(bool(probe()) for probe in probes if probe is not None)
@@ -290,6 +292,7 @@ def _supervised(config: SFTConfig) -> SupervisedConfig:
         weight_decay=config.weight_decay,
         clip=config.clip,
         bf16=fast_bfloat16(config.device) if config.bf16 is None else config.bf16,
+        device=config.device,
         log_every=config.log_every,
         save_every=config.save_every,
         seed=config.seed,

@@ -81,6 +81,8 @@ class SupervisedConfig:
     """Largest gradient norm."""
     bf16: bool = False
     """Whether the forward pass runs in bfloat16 autocast; only worth it where the processor has bfloat16 units."""
+    device: str = "auto"
+    """"auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", ..."""
     log_every: int = 20
     """Steps between log lines."""
     save_every: int = 250
@@ -151,7 +153,9 @@ class Trainer:
     def __init__(self, model: Any, tokenizer: Any, config: SupervisedConfig) -> None:
         import torch
 
-        self.model, self.tokenizer, self.config = model, tokenizer, config
+        from dreamgym_env.checkpoints import device_named
+
+        self.model, self.tokenizer, self.config = model.to(device_named(config.device)), tokenizer, config
         self.optimizer = torch.optim.AdamW(
             model.parameters(), config.learning_rate, betas=(0.9, 0.95), weight_decay=config.weight_decay
         )
@@ -287,32 +291,6 @@ def answer_spans(weights: np.ndarray) -> list[tuple[int, int]]:
     """`[start, end)` of every run of learned tokens, that is, of every assistant turn."""
     edges = np.flatnonzero(np.diff(np.concatenate(([0], (weights > 0).astype(np.int8), [0]))))
     return [(int(start), int(end)) for start, end in zip(edges[::2], edges[1::2], strict=True)]
-
-
-def predictions(
-    model: Any, tokenizer: Any, examples: Sequence[Example], batch_tokens: int = 8192
-) -> Iterator[tuple[Example, np.ndarray]]:
-    """Each example with the argmax token at every position given the true tokens before it, int64 [T].
-
-    Position 0 is never predicted and holds -1.
-    """
-    import torch
-
-    model.eval()
-    for indices in batches(examples, batch_tokens, random.Random(0)):
-        rows = [examples[index] for index in indices]
-        ids_BT, _ = collate(rows, tokenizer.pad_token_id)
-        with torch.no_grad():
-            best_BT = model(input_ids=ids_BT.to(model.device), use_cache=False).logits.argmax(-1).cpu().numpy()
-        for number, row in enumerate(rows):
-            yield row, np.concatenate(([-1], best_BT[number, : len(row) - 1]))
-
-
-def exact_answers(model: Any, tokenizer: Any, examples: Sequence[Example]) -> Iterator[bool]:
-    """For every assistant turn whether all its tokens are predicted, teacher-forced."""
-    for example, best in predictions(model, tokenizer, examples):
-        for start, end in answer_spans(example.weights):
-            yield bool((best[start:end] == example.ids[start:end]).all())
 
 
 @contextmanager

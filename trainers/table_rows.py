@@ -132,7 +132,7 @@ def sft_stage(config: Table1Config, seed: int, data: Path) -> Stage:
         **offline_settings(config, folder, seed, data),
         epochs=config.sft_epochs,
         learning_rate=config.sft_learning_rate,
-        device=learning_device(config),
+        device=GRPO_PRESETS[config.rl_preset][1].device,
         save_every=50,
     )
     return Stage(folder, "sft", sft, "real")
@@ -255,11 +255,3 @@ def model_without_traces(config: Table2Config) -> str:
 def start_of(config: TableConfig) -> str:
     """What every row starts from, as a checkpoint folder or a hub name."""
     return starting_policy(load_domain(config.place.domain)) if config.policy == "embedded" else config.policy
-
-
-def learning_device(config: TableConfig) -> str:
-    """The preset's device, by a name that torch knows."""
-    import torch
-
-    device = GRPO_PRESETS[config.rl_preset][1].device
-    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
