@@ -73,6 +73,24 @@ class Corpus:
         if config.top_k:
             self.buffer.add(trajectories[: config.buffer_trajectories], held_out="skip")
         self.order: list[int] = []
+        """Trajectories to draw next, the last first."""
+        self._passes: dict[int, list[int]] = {}
+
+    def begin(self, number: int, count: int) -> None:
+        """Makes what follows the draws of pool `number` of pools of `count` conversations, whatever was drawn before.
+
+        Pools go through the trajectories in an order that is another in each pass.
+        """
+        self.rng = random.Random(f"{self.config.seed} pool {number}")
+        size = len(self.trajectories)
+        places = [divmod(place, size) for place in range(number * count, (number + 1) * count)]
+        passes = {turn: self._passes.get(turn) or self._pass(turn) for turn, _ in places}
+        self._passes = passes
+        self.order = [passes[turn][place] for turn, place in reversed(places)]
+
+    def _pass(self, turn: int) -> list[int]:
+        size = len(self.trajectories)
+        return random.Random(f"{self.config.seed} pass {turn}").sample(range(size), size)
 
     def examples(
         self, tokenizer: Any, count: int, exchange: Callable[[Example], Example] = lambda example: example

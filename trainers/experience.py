@@ -11,10 +11,9 @@ by LoRA) or from scratch. Run: `python -m dreamgym_env.trainers.experience --dat
 from __future__ import annotations
 
 import json
-import random
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -24,11 +23,11 @@ from dreamgym_env.types import Trajectory
 
 from .adapters import with_adapters
 from .checkpoint import check_start
-from .corpus import Corpus, corpora_of, format_words, permuted
+from .corpus import Corpus, corpora_of, format_words
+from .corpus_supply import open_supply
 from .experience_config import ExperienceTrainingConfig
 from .scratch import END, build_model, build_tokenizer, deepened, fit_vocabulary, graft, name_classes, widened
 from .supervised import Example, Trainer, answer_spans, encode_chat, show_progress
-from .supply import random_state, set_random_state
 
 
 def load_model(config: ExperienceTrainingConfig, corpora: Sequence[Corpus]) -> tuple[Any, Any, dict[str, int]]:
@@ -100,45 +99,6 @@ def read_training_data(config: ExperienceTrainingConfig) -> list[Trajectory]:
     return kept
 
 
-@dataclass(frozen=True)
-class CorpusSupply:
-    """As many conversations of each corpus, in `permute_share` of which the names of each class are exchanged."""
-
-    corpora: Sequence[Corpus]
-    tokenizer: Any
-    classes: Sequence[Sequence[tuple[int, ...]]]
-    rng: random.Random
-
-    def draw(self, tokens: int) -> list[Example]:
-        """The next 128 conversations."""
-        count = 128 // len(self.corpora)
-        return [example for one in self.corpora for example in one.examples(self.tokenizer, count, self._exchange)]
-
-    def _exchange(self, example: Example) -> Example:
-        chosen = self.rng.random() < self.corpora[0].config.permute_share
-        return permuted(example, self.classes, len(self.tokenizer), self.rng) if chosen else example
-
-    def state(self) -> Any:
-        """All generators, and the trajectories that are still to come in this pass."""
-        generators = [random_state(rng) for rng in self._generators()]
-        return {"of": self._sizes(), "generators": generators, "orders": [list(one.order) for one in self.corpora]}
-
-    def restore(self, state: Any) -> None:
-        """Does nothing where the run goes on with other data, which is drawn anew."""
-        if state["of"] != self._sizes():
-            return
-        for rng, saved in zip(self._generators(), state["generators"], strict=True):
-            set_random_state(rng, saved)
-        for corpus, order in zip(self.corpora, state["orders"], strict=True):
-            corpus.order = list(order)
-
-    def _sizes(self) -> list[int]:
-        return [len(one.trajectories) for one in self.corpora]
-
-    def _generators(self) -> list[random.Random]:
-        return [*(one.rng for one in self.corpora), self.rng]
-
-
 def main(config: ExperienceTrainingConfig) -> dict[str, Any]:
     """Trains and saves; returns what is written to the card."""
     import torch
@@ -155,13 +115,15 @@ def main(config: ExperienceTrainingConfig) -> dict[str, Any]:
     too_long = check_lengths(sample, config.longest)
     fixed = format_words(tokenizer, sample, [one.task.instruction for one in trajectories])
     classes = name_classes(tokenizer, fixed) if config.permute_share else []
-    supply = CorpusSupply(corpora, tokenizer, classes, random.Random(config.seed + 1))
     trainer = Trainer(model, tokenizer, config.training)
     checkpoints = config.out / "checkpoints"
     if config.resume:
         trainer.resume(checkpoints)
     seconds = config.max_minutes and config.max_minutes * 60
-    with show_progress("experience model", config.out / "metrics.jsonl", trainer.steps) as on_log:
+    with (
+        open_supply(config, corpora, tokenizer, classes) as supply,
+        show_progress("experience model", config.out / "metrics.jsonl", trainer.steps) as on_log,
+    ):
         trainer.run(supply, int(config.million_tokens * 1e6), seconds, on_log, checkpoints)
     card = {
         "kind": "experience",

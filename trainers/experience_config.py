@@ -68,6 +68,9 @@ class ExperienceTrainingConfig:
     resume: bool = False
     """Goes on from the newest checkpoint in `out`/checkpoints, if there is one."""
     seed: int = 0
+    workers: int = 0
+    """Processes that draw sequences ahead, >= 0, for a GPU that would wait for them; the sequences are the same ones. 0
+    draws between the steps."""
     threads: int | None = None
     """CPU threads; None leaves torch's choice."""
     model: SmallConfig = field(default_factory=SmallConfig)
@@ -86,6 +89,8 @@ class ExperienceTrainingConfig:
         ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` must be in [0, 1], got {getattr(self, name)}")
+        if self.workers < 0:
+            raise ValueError(f"`workers` must be >= 0, got {self.workers}")
         if self.outcome_weight <= 0:
             raise ValueError(f"`outcome_weight` must be > 0, got {self.outcome_weight}")
         if self.lora_rank and self.vocabulary == "fit":

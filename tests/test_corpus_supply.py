@@ -1,0 +1,83 @@
+"""Pools of training sequences: every trajectory in turn, the same pools whoever draws them, and the same training."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dreamgym_env.trainers import collect, experience
+from dreamgym_env.trainers.collect import CollectConfig
+from dreamgym_env.trainers.corpus import Corpus
+from dreamgym_env.trainers.corpus_supply import AheadSupply, open_supply
+from dreamgym_env.trainers.experience import load_model, read_training_data
+from dreamgym_env.trainers.experience_config import ExperienceTrainingConfig
+from dreamgym_env.trainers.scratch import SmallConfig, name_classes
+from dreamgym_env.trainers.supervised import Example, SupervisedConfig
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> ExperienceTrainingConfig:
+    """A tiny experience model on ten episodes of the real shop."""
+    folder = tmp_path_factory.mktemp("supply")
+    collect.main(CollectConfig(out=folder / "train.jsonl", episodes=10, seed=3))
+    return ExperienceTrainingConfig(
+        data=(folder / "train.jsonl",),
+        out=folder / "model",
+        million_tokens=0.03,
+        permute_share=0.5,
+        model=SmallConfig(hidden_size=64, heads=2, layers=2, attention=(1,), feed_forward=96, max_positions=4096),
+        training=SupervisedConfig(batch_tokens=1024, warmup_steps=2, log_every=3, device="cpu"),
+    )
+
+
+def ids_of(pool: list[Example]) -> list[list[int]]:
+    return [example.ids.tolist() for example in pool]
+
+
+def test_pools_go_through_the_trajectories_in_turn(config: ExperienceTrainingConfig) -> None:
+    found = read_training_data(config)
+    corpus, drawn = Corpus(replace(config, top_k=0), found), []
+    for number in range(5):
+        corpus.begin(number, 6)
+        drawn += list(reversed(corpus.order))
+    assert len(found) == 10
+    passes = [drawn[start : start + 10] for start in (0, 10, 20)]
+    assert all(Counter(one) == Counter(range(10)) for one in passes)
+    assert passes[0] != passes[1] != passes[2]
+
+
+def test_workers_draw_the_same_pools(config: ExperienceTrainingConfig) -> None:
+    corpora = [Corpus(config, read_training_data(config))]
+    _, tokenizer, _ = load_model(config, corpora)
+    classes = name_classes(tokenizer, frozenset())
+    with open_supply(config, corpora, tokenizer, classes) as here:
+        wanted = [ids_of(list(here.draw(0))) for _ in range(4)]
+        assert len({str(pool) for pool in wanted}) == 4
+        state = here.state()
+        here.restore({**state, "number": 1})
+        assert ids_of(list(here.draw(0))) == wanted[1]
+        here.restore({"of": [3], "number": 0})  # other data: it goes on with its own
+        assert here.state()["number"] == 2
+    with open_supply(replace(config, workers=2), corpora, tokenizer, classes) as ahead:
+        assert isinstance(ahead, AheadSupply)
+        assert [ids_of(list(ahead.draw(0))) for _ in range(3)] == wanted[:3]
+        ahead.restore({**state, "number": 1})
+        assert ids_of(list(ahead.draw(0))) == wanted[1]
+        assert ahead.state()["number"] == 2
+
+
+def test_training_is_the_same_with_workers(config: ExperienceTrainingConfig) -> None:
+    from safetensors.torch import load_file
+
+    experience.main(config)
+    experience.main(replace(config, out=config.out.with_name("ahead"), workers=1))
+    one, other = (load_file(config.out.with_name(name) / "model.safetensors") for name in ("model", "ahead"))
+    assert all(np.array_equal(one[name].numpy(), other[name].numpy()) for name in one)
+
+
+def test_a_count_below_zero_is_refused(config: ExperienceTrainingConfig) -> None:
+    with pytest.raises(ValueError, match="`workers` must be >= 0, got -1"):
+        replace(config, workers=-1)

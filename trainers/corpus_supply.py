@@ -1,0 +1,117 @@
+"""Training sequences of the experience model, pool after pool; worker processes can draw them ahead for a GPU."""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from .corpus import Corpus, corpora_of, permuted
+from .experience_config import ExperienceTrainingConfig
+from .supervised import Example
+
+_POOL = 128  # conversations
+_AHEAD = 2  # pools that each worker has in hand
+
+
+class CorpusSupply:
+    """As many conversations of each corpus, in `permute_share` of which the names of each class are exchanged.
+
+    A pool depends on its number and the seed alone, so that it does not matter who draws it.
+    """
+
+    def __init__(self, corpora: Sequence[Corpus], tokenizer: Any, classes: Sequence[Sequence[tuple[int, ...]]]) -> None:
+        self.corpora, self.tokenizer, self.classes = corpora, tokenizer, classes
+        self.number = 0
+        """Pools drawn so far."""
+
+    def draw(self, tokens: int) -> list[Example]:
+        """The next pool."""
+        self.number += 1
+        return self.pool(self.number - 1)
+
+    def pool(self, number: int) -> list[Example]:
+        """The pool of this number, from 0."""
+        config, count = self.corpora[0].config, _POOL // len(self.corpora)
+        rng = random.Random(f"{config.seed} exchange {number}")
+
+        def exchange(example: Example) -> Example:
+            chosen = rng.random() < config.permute_share
+            return permuted(example, self.classes, len(self.tokenizer), rng) if chosen else example
+
+        for one in self.corpora:
+            one.begin(number, count)
+        return [example for one in self.corpora for example in one.examples(self.tokenizer, count, exchange)]
+
+    def state(self) -> Any:
+        """How many pools were drawn, and of what."""
+        return {"of": [len(one.trajectories) for one in self.corpora], "number": self.number}
+
+    def restore(self, state: Any) -> None:
+        """Does nothing where the run goes on with other data, which is drawn anew."""
+        if state["of"] == self.state()["of"]:
+            self.number = state["number"]
+
+
+class AheadSupply:
+    """The pools of a `CorpusSupply`, drawn by worker processes while the model trains on those before."""
+
+    def __init__(self, supply: CorpusSupply, ask: Callable[[int], Any], ahead: int) -> None:
+        self.supply, self.ask, self.ahead = supply, ask, ahead
+        self.asked: deque[tuple[int, Any]] = deque()
+
+    def draw(self, tokens: int) -> list[Example]:
+        """The next pool; waits for it where the workers are slower than the training."""
+        number = self.supply.number
+        while self.asked and self.asked[0][0] != number:
+            self.asked.popleft()
+        for wanted in range(number + len(self.asked), number + self.ahead):
+            self.asked.append((wanted, self.ask(wanted)))
+        found: list[Example] = self.asked.popleft()[1].get()
+        self.supply.number += 1
+        return found
+
+    def state(self) -> Any:
+        return self.supply.state()
+
+    def restore(self, state: Any) -> None:
+        self.supply.restore(state)
+        self.asked.clear()
+
+
+@contextmanager
+def open_supply(
+    config: ExperienceTrainingConfig,
+    corpora: Sequence[Corpus],
+    tokenizer: Any,
+    classes: Sequence[Sequence[tuple[int, ...]]],
+) -> Iterator[CorpusSupply | AheadSupply]:
+    """The supply of a training run: with `config.workers`, drawn ahead by that many processes, stopped at the end."""
+    supply = CorpusSupply(corpora, tokenizer, classes)
+    if not config.workers:
+        yield supply
+        return
+    import torch.multiprocessing as multiprocessing
+
+    context = multiprocessing.get_context("spawn")  # a fork would copy Chroma's threads and the GPU's state
+    with context.Pool(config.workers, _begin_worker, (config, tokenizer, classes)) as workers:
+        yield AheadSupply(supply, lambda number: workers.apply_async(_pool, (number,)), _AHEAD * config.workers)
+
+
+_SUPPLY: list[CorpusSupply] = []  # of this worker process
+
+
+def _begin_worker(
+    config: ExperienceTrainingConfig, tokenizer: Any, classes: Sequence[Sequence[tuple[int, ...]]]
+) -> None:
+    from .experience import read_training_data
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that trains, which stops this one
+    _SUPPLY.append(CorpusSupply(corpora_of(config, read_training_data(config)), tokenizer, classes))
+
+
+def _pool(number: int) -> list[Example]:
+    return _SUPPLY[0].pool(number)
