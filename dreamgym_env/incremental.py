@@ -236,7 +236,7 @@ class IncrementalDecoder:
                 part = query[begin : begin + new].view(new, self.kv_heads, group, self.head_width)
                 part = part.permute(1, 2, 0, 3).reshape(1, self.kv_heads, group * new, self.head_width)
                 part = torch.nn.functional.scaled_dot_product_attention(part, keys, values, attn_mask=mask)
-                part = part.view(self.heads, new, self.head_width).transpose(0, 1)
+                part = part.reshape(self.heads, new, self.head_width).transpose(0, 1)
                 mixed.append(part.reshape(new, -1))
                 begin += new
             return torch.cat(mixed)

@@ -108,11 +108,28 @@ def train_once(
         dreamed: Sequence[Sequence[Rollout]] = played_in(run, groups, "dream") if run.real else groups
         metrics["curriculum/buffer_added"] = float(grow_buffer(run, informative(dreamed)))
     run.update += 1
+    learned = time.perf_counter()
+    tokens = sum(len(rollout.token_ids) for group in groups for rollout in group)
     return metrics | {
         **real_steps(run),
+        **peak_memory(run),
         "time/collect": collected - started,
-        "time/learn": time.perf_counter() - collected,
+        "time/learn": learned - collected,
+        "time/collect_tokens_per_second": tokens / (collected - started),
+        "time/learn_tokens_per_second": tokens / (learned - collected),
     }
+
+
+def peak_memory(run: Run[RunConfig]) -> Metrics:
+    """Most memory of this process's GPU that tensors took in this update, in GB (1e9 bytes); nothing on a CPU."""
+    import torch
+
+    device = run.accelerator.device
+    if device.type != "cuda":
+        return {}
+    peak = torch.cuda.max_memory_allocated(device) / 1e9
+    torch.cuda.reset_peak_memory_stats(device)
+    return {"memory/gpu_peak_gb": peak}
 
 
 @contextmanager
