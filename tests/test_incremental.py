@@ -98,6 +98,17 @@ def test_ragged_rows_over_several_turns_equal_the_full_forward(
     assert decoder.lengths.tolist() == [len(row) for row in rows]
 
 
+def test_attention_may_lay_its_output_out_as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    attend = torch.nn.functional.scaled_dot_product_attention
+
+    def laid_out(*values: torch.Tensor, **options: Any) -> torch.Tensor:
+        mixed: torch.Tensor = attend(*values, **options)
+        return mixed.transpose(1, 2).contiguous().transpose(1, 2)  # heads innermost, as the kernels of GPUs write it
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", laid_out)
+    test_ragged_rows_over_several_turns_equal_the_full_forward("llama-biased", True, monkeypatch)
+
+
 @pytest.mark.parametrize("name", ["lfm2", "llama-biased"])
 def test_going_back_copying_and_swapping_rows(name: str) -> None:
     rng, model = random.Random(2), build(name)
