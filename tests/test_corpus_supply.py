@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections import Counter
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from dreamgym_env.trainers.experience import load_model, read_training_data
 from dreamgym_env.trainers.experience_config import ExperienceTrainingConfig
 from dreamgym_env.trainers.scratch import SmallConfig, name_classes
 from dreamgym_env.trainers.supervised import Example, SupervisedConfig
+from dreamgym_env.types import DataError
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +83,19 @@ def test_training_is_the_same_with_workers(config: ExperienceTrainingConfig) -> 
 def test_a_count_below_zero_is_refused(config: ExperienceTrainingConfig) -> None:
     with pytest.raises(ValueError, match="`workers` must be >= 0, got -1"):
         replace(config, workers=-1)
+
+
+def test_a_worker_that_is_killed_ends_the_training_with_an_error(config: ExperienceTrainingConfig) -> None:
+    corpora = [Corpus(config, read_training_data(config))]
+    _, tokenizer, _ = load_model(config, corpora)
+
+    def train() -> None:
+        with open_supply(replace(config, workers=1), corpora, tokenizer, []) as ahead:
+            ahead.draw(0)
+            (worker,) = multiprocessing.active_children()
+            worker.kill()
+            for _ in range(5):
+                ahead.draw(0)
+
+    with pytest.raises(DataError, match="`workers` = 1 processes drew sequences, and one of them was ended"):
+        train()

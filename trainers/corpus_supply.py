@@ -6,8 +6,13 @@ import random
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import get_context
 from typing import Any
+
+from dreamgym_env.types import DataError
 
 from .corpus import Corpus, corpora_of, permuted
 from .experience_config import ExperienceTrainingConfig
@@ -59,9 +64,9 @@ class CorpusSupply:
 class AheadSupply:
     """The pools of a `CorpusSupply`, drawn by worker processes while the model trains on those before."""
 
-    def __init__(self, supply: CorpusSupply, ask: Callable[[int], Any], ahead: int) -> None:
+    def __init__(self, supply: CorpusSupply, ask: Callable[[int], Future[list[Example]]], ahead: int) -> None:
         self.supply, self.ask, self.ahead = supply, ask, ahead
-        self.asked: deque[tuple[int, Any]] = deque()
+        self.asked: deque[tuple[int, Future[list[Example]]]] = deque()
 
     def draw(self, tokens: int) -> list[Example]:
         """The next pool; waits for it where the workers are slower than the training."""
@@ -70,7 +75,7 @@ class AheadSupply:
             self.asked.popleft()
         for wanted in range(number + len(self.asked), number + self.ahead):
             self.asked.append((wanted, self.ask(wanted)))
-        found: list[Example] = self.asked.popleft()[1].get()
+        found = self.asked.popleft()[1].result()
         self.supply.number += 1
         return found
 
@@ -89,16 +94,26 @@ def open_supply(
     tokenizer: Any,
     classes: Sequence[Sequence[tuple[int, ...]]],
 ) -> Iterator[CorpusSupply | AheadSupply]:
-    """The supply of a training run: with `config.workers`, drawn ahead by that many processes, stopped at the end."""
+    """The supply of a training run: with `config.workers`, drawn ahead by that many processes, stopped at the end.
+
+    Raises:
+        DataError: a worker process was ended.
+    """
     supply = CorpusSupply(corpora, tokenizer, classes)
     if not config.workers:
         yield supply
         return
-    import torch.multiprocessing as multiprocessing
-
-    context = multiprocessing.get_context("spawn")  # a fork would copy Chroma's threads and the GPU's state
-    with context.Pool(config.workers, _begin_worker, (config, tokenizer, classes)) as workers:
-        yield AheadSupply(supply, lambda number: workers.apply_async(_pool, (number,)), _AHEAD * config.workers)
+    context = get_context("spawn")  # a fork would copy Chroma's threads and the GPU's state
+    workers = ProcessPoolExecutor(config.workers, context, _begin_worker, (config, tokenizer, classes))
+    try:
+        yield AheadSupply(supply, lambda number: workers.submit(_pool, number), _AHEAD * config.workers)
+    except BrokenProcessPool as error:
+        raise DataError(
+            f"`workers` = {config.workers} processes drew sequences, and one of them was ended, for lack of memory, say "
+            "(what it wrote stands above); with fewer, and `--resume`, training goes on from the newest checkpoint"
+        ) from error
+    finally:
+        workers.shutdown(wait=True, cancel_futures=True)
 
 
 _SUPPLY: list[CorpusSupply] = []  # of this worker process
