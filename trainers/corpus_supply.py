@@ -109,8 +109,8 @@ def open_supply(
         yield AheadSupply(supply, lambda number: workers.submit(_pool, number), _AHEAD * config.workers)
     except BrokenProcessPool as error:
         raise DataError(
-            f"`workers` = {config.workers} processes drew sequences, and one of them was ended, for lack of memory, say "
-            "(what it wrote stands above); with fewer, and `--resume`, training goes on from the newest checkpoint"
+            f"`workers` = {config.workers} processes drew sequences, and one of them was ended (no memory left, say; "
+            "what it wrote stands above); with fewer, and `--resume`, training goes on from the newest checkpoint"
         ) from error
     finally:
         workers.shutdown(wait=True, cancel_futures=True)
