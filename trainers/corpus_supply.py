@@ -66,16 +66,13 @@ class AheadSupply:
 
     def __init__(self, supply: CorpusSupply, ask: Callable[[int], Future[list[Example]]], ahead: int) -> None:
         self.supply, self.ask, self.ahead = supply, ask, ahead
-        self.asked: deque[tuple[int, Future[list[Example]]]] = deque()
+        self.asked: deque[Future[list[Example]]] = deque()
 
     def draw(self, tokens: int) -> list[Example]:
         """The next pool; waits for it where the workers are slower than the training."""
         number = self.supply.number
-        while self.asked and self.asked[0][0] != number:
-            self.asked.popleft()
-        for wanted in range(number + len(self.asked), number + self.ahead):
-            self.asked.append((wanted, self.ask(wanted)))
-        found = self.asked.popleft()[1].result()
+        self.asked.extend(self.ask(wanted) for wanted in range(number + len(self.asked), number + self.ahead))
+        found = self.asked.popleft().result()
         self.supply.number += 1
         return found
 

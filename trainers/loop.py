@@ -109,7 +109,7 @@ def train_once(
         metrics["curriculum/buffer_added"] = float(grow_buffer(run, informative(dreamed)))
     run.update += 1
     learned = time.perf_counter()
-    tokens = sum(len(rollout.token_ids) for group in groups for rollout in group)
+    tokens = metrics["collect/episode_tokens"] * sum(len(group) for group in groups)
     return metrics | {
         **real_steps(run),
         **peak_memory(run),

@@ -132,7 +132,6 @@ def sft_stage(config: Table1Config, seed: int, data: Path) -> Stage:
         **offline_settings(config, folder, seed, data),
         epochs=config.sft_epochs,
         learning_rate=config.sft_learning_rate,
-        device=GRPO_PRESETS[config.rl_preset][1].device,
         save_every=50,
     )
     return Stage(folder, "sft", sft, "real")
@@ -147,18 +146,19 @@ def dpo_stage(config: Table1Config, seed: int, data: Path) -> Stage:
         **offline_settings(config, folder, seed, data),
         epochs=config.dpo_epochs,
         learning_rate=config.dpo_learning_rate,
-        device=GRPO_PRESETS[config.rl_preset][1].device,
     )
     return Stage(folder, "dpo", dpo, "real")
 
 
 def offline_settings(config: Table1Config, folder: Path, seed: int, data: Path) -> dict[str, Any]:
-    """What SFT and DPO have alike: the same start, episodes and longest episode."""
+    """What SFT and DPO have alike: the same start, episodes, longest episode and device."""
+    rl = GRPO_PRESETS[config.rl_preset][1]
     return {
         "model": start_of(config),
         "trajectories": (str(data),),
         "output": str(folder / "policy"),
-        "max_tokens": GRPO_PRESETS[config.rl_preset][1].context_tokens,
+        "max_tokens": rl.context_tokens,
+        "device": rl.device,
         "resume": True,
         "seed": seed,
     }
