@@ -27,7 +27,8 @@ class Domain(Protocol):
 
     A domain may also have `mended(context, prediction) -> Prediction | None`: a contradicting prediction with what
     contradicts struck out, or None; `shorten(before, state)` and `restore(before, told)`, how the experience model
-    reads and writes a state that follows `before` (see `prompts.told`); `kind(context) -> str`,
+    reads and writes a state that follows `before` (see `prompts.told`); `in_words(state, action) -> str`, the action by
+    what it means where its text says that on one page only (see `prompts.in_words`); `kind(context) -> str`,
     `compare(context, transition, predicted) -> [(name, hit)]` and `task_type(task) -> str` for figures.
     """
 

@@ -39,6 +39,13 @@ def heard(domain: Domain, before: str, text: str) -> str:
     return str(restore(before, text)) if restore else text
 
 
+def in_words(domain: Domain, state: str, action: str) -> str:
+    """The action as the replay buffer embeds and shows it: as it is, or as the domain's `in_words` puts it where it has
+    one. `click('17')` means another thing on every page; what comes of it depends on the thing."""
+    words = getattr(domain, "in_words", None)
+    return str(words(state, action)) if words else action
+
+
 def opening(task: Task, state: str) -> str:
     """What the first user turn says before its action: the task and the state that the episode starts in."""
     return f"Task: {task.instruction}\nState:\n{state}\n"
@@ -103,10 +110,11 @@ def retry_message(reason: str) -> Message:
 
 
 def demonstrations_of(domain: Domain, retrieved: Sequence[Demonstration]) -> list[Transition]:
-    """The transitions alone, in order of similarity, with next states as the experience model reads them."""
+    """The transitions alone, in order of similarity, as the experience model reads them."""
     return [as_told(domain, demonstration.transition) for demonstration in retrieved]
 
 
 def as_told(domain: Domain, step: Transition) -> Transition:
-    """A transition to be shown, with its next state as the experience model reads it."""
-    return replace(step, next_state=told(domain, step.state, step.next_state))
+    """A transition to be shown, with its action in words and its next state as the experience model reads it."""
+    action, next_state = in_words(domain, step.state, step.action), told(domain, step.state, step.next_state)
+    return replace(step, action=action, next_state=next_state)

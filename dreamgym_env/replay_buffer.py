@@ -15,9 +15,10 @@ import numpy as np
 from dreamgym_env.buffer_rows import Added, Row, choose, metadata_of, row_of, transition_of
 from dreamgym_env.chroma_store import ChromaStore
 from dreamgym_env.curriculum import reward_entropy
-from dreamgym_env.domain import Domain
+from dreamgym_env.domain import Domain, load_domain
 from dreamgym_env.encoders import Encoder, load_encoder, state_action_text
 from dreamgym_env.exact_index import ExactIndex, Vectors
+from dreamgym_env.prompts import in_words
 from dreamgym_env.trajectories import OnBroken, read_trajectories
 from dreamgym_env.types import Demonstration, StepContext, Trajectory, Transition
 
@@ -77,9 +78,10 @@ class ReplayBuffer:
             raise ValueError(f"`search` must be 'exact', 'chroma' or None, got {search!r}")
         self.capacity, self.real_quota, self.include_impossible = capacity, real_quota, include_impossible
         self.encoder = load_encoder(encoder) if isinstance(encoder, str) else encoder
+        self._world = load_domain(domain) if isinstance(domain, str) else domain
         self.domain = domain if isinstance(domain, str) else domain.name
         self._cache_size = cache_size
-        self._store = ChromaStore(str(uri), name, {"domain": self.domain, "encoder": self.encoder.name})
+        self._store = ChromaStore(str(uri), name, {"domain": self.domain, "encoder": self._encoding()})
         exact = search == "exact" or (search is None and not self._store.is_server)
         # One for dreamed [0], one for real [1] transitions, so that a quota of real ones is found in one search.
         self._indexes = (ExactIndex(), ExactIndex()) if exact else None
@@ -203,7 +205,7 @@ class ReplayBuffer:
         if k == 0 or not contexts or not len(self):
             return [[] for _ in contexts]
         tasks = [context.task.task_id if exclude_same_task else None for context in contexts]
-        vectors = self.encoder.encode([state_action_text(one.state, one.action) for one in contexts])
+        vectors = self._vectors(contexts)
         chosen = self._search(vectors, k, list(zip(excluded, tasks, strict=True)))
         transitions = self._transitions({one: None for row in chosen for one, _ in row})
         return [
@@ -227,6 +229,14 @@ class ReplayBuffer:
         for one in dropped:
             self._cache.pop(one, None)
         return len(dropped)
+
+    def _encoding(self) -> str:
+        """The encoder's name, and that it was given actions in words where it was: their vectors do not compare."""
+        return f"{self.encoder.name}{'-in-words' if hasattr(self._world, 'in_words') else ''}"
+
+    def _vectors(self, steps: Iterable[StepContext | Transition]) -> Vectors:
+        texts = [state_action_text(one.state, in_words(self._world, one.state, one.action)) for one in steps]
+        return self.encoder.encode(texts)
 
     def _load(self) -> None:
         found: list[tuple[str, Row, Any]] = []
@@ -267,7 +277,7 @@ class ReplayBuffer:
             metadata_of(one.rpartition(":")[0], transition, priority, order + position)
             for position, (one, transition) in enumerate(fresh.items())
         ]
-        vectors = self.encoder.encode([state_action_text(one.state, one.action) for one in fresh.values()])
+        vectors = self._vectors(fresh.values())
         self._store.add(list(fresh), vectors, metadatas)
         for (one, transition), metadata in zip(fresh.items(), metadatas, strict=True):
             self._rows[one] = row_of(one, metadata, self._store.uri)

@@ -347,6 +347,17 @@ def test_weights_stored_in_bfloat16_are_trained_in_float32(data: Path, tmp_path:
     assert {weight.dtype for weight in loaded.parameters()} == {torch.float32}
 
 
+def test_a_base_reads_as_many_tokens_as_it_is_trained_on(data: Path, tmp_path: Path) -> None:
+    config = ExperienceTrainingConfig(data=(data,), model=TINY)
+    corpora = [Corpus(config, read_training_data(config))]
+    model, tokenizer, _ = load_model(config, corpora)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    for longest in (TINY.max_positions + 100, TINY.max_positions - 100):
+        kept, _, _ = load_model(replace(config, base=str(tmp_path), vocabulary="keep", longest=longest), corpora)
+        assert kept.config.max_position_embeddings == max(longest, TINY.max_positions)
+
+
 def test_keeping_a_vocabulary_needs_a_checkpoint(data: Path) -> None:
     config = config_of(data, vocabulary="keep", top_k=0)
     with pytest.raises(ValueError, match="`vocabulary='keep'` needs `base`"):

@@ -211,7 +211,12 @@ def test_demonstrators() -> None:
     assert not all(step.possible for step in slipping.transitions) or len(slipping.transitions) > len(plan_of(10))
     aimless, _ = play(env, env.demonstrator("random", 1), "local-10")
     assert not aimless.success
+    crawled, states = play(env, env.demonstrator("crawler", 2), "local-10")
+    again, _ = play(env, env.demonstrator("crawler", 2), "local-10")
+    assert again.transitions == crawled.transitions
+    opened = [state.split("\n")[1] for state in states]
+    assert len(set(opened)) >= min(5, len(opened) // 2), "pages are not opened over and over"
     for name in ("nobody", "slips", "oracle-0.3", "slips-2"):
-        with pytest.raises(ValueError, match="`policy` must be oracle, random, slips-P or careless-P"):
+        with pytest.raises(ValueError, match="`policy` must be oracle, crawler, random, slips-P or careless-P"):
             env.demonstrator(name, 0)
     env.close()

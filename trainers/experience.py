@@ -44,6 +44,7 @@ def load_model(config: ExperienceTrainingConfig, corpora: Sequence[Corpus]) -> t
         if config.base is None:
             raise ValueError("`vocabulary='keep'` needs `base`, a pretrained checkpoint")
         model, tokenizer = load_checkpoint(config.base, "float32", "cpu")
+        _lengthen(model, config.longest)
         model = widened(model, config.widen) if config.widen else model
         model = deepened(model, config.deepen) if config.deepen else model
         return (with_adapters(model, config.lora_rank) if config.lora_rank else model), tokenizer, {}
@@ -53,6 +54,13 @@ def load_model(config: ExperienceTrainingConfig, corpora: Sequence[Corpus]) -> t
     model, known = load_checkpoint(config.base, "float32", "cpu")
     ways = graft(model, known, fitted, config.seed)
     return model, fitted, ways
+
+
+def _lengthen(model: Any, longest: int) -> None:
+    """A model that tells places by rotation reads as many tokens as it is trained on, whatever its base was."""
+    text = model.config.get_text_config()
+    if getattr(text, "rope_parameters", None):
+        text.max_position_embeddings = max(text.max_position_embeddings, longest)
 
 
 def texts_of(corpora: Sequence[Corpus]) -> Iterator[str]:

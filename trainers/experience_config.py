@@ -39,7 +39,8 @@ class ExperienceTrainingConfig:
     top_k: int = 1
     """Demonstrations in each prompt, >= 0."""
     longest: int = 2048
-    """Longer conversations are left out, in tokens."""
+    """Longer conversations are left out, in tokens. A `base` with rotary positions that reads fewer learns
+    to read so many."""
     buffer_trajectories: int = 1000
     """Trajectories, from the first on, that demonstrations are retrieved from: as many as the dream will have."""
     demonstration_share: float = 0.8

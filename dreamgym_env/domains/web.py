@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from dreamgym_env.domain import Action
 from dreamgym_env.domains.miniwob_rules import MiniWoBRules, aim_of
 from dreamgym_env.domains.web_actions import ALL, ENDS, ONE_PAGE, Call, Grammar, can, offered, parse, parse_call
-from dreamgym_env.domains.web_checks import TYPING, recalled, trace
+from dreamgym_env.domains.web_checks import TYPING, in_words, recalled, trace
 from dreamgym_env.domains.web_page import Element, WebPage, page_of, read, render
 from dreamgym_env.domains.web_short import restore, shorten
 from dreamgym_env.domains.web_sites import LEAVES, Rules, SiteRules
@@ -61,6 +61,11 @@ class WebDomain:
     def restore(self, before: str, told: str) -> str:
         """The state that `shorten` made this of; ValueError where it cannot be."""
         return restore(before, told)
+
+    def in_words(self, state: str, action: str) -> str:
+        """The action by what its elements are (`click link 'Orders'`), not by their numbers."""
+        page, call = page_of(state), parse_call(action, self.grammar)
+        return in_words(page, call) if page and call else action
 
     def recall(self, context: StepContext) -> list[str]:
         page, call = page_of(context.state), parse_call(context.action, self.grammar)

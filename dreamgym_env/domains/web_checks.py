@@ -5,6 +5,8 @@ Every check stands right before its answer, since small models learn no others (
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dreamgym_env.domains.web_actions import ENDS, Call, can
 from dreamgym_env.domains.web_page import Element, Line, WebPage
 from dreamgym_env.domains.web_sites import End, Rules, form_of, heading_over, is_field, told_fields
@@ -75,17 +77,29 @@ def _told(context: StepContext, page: WebPage, call: Call, rules: Rules, shown: 
     if call.name in ENDS:
         return f"says {call.arguments[0]!r}"
     elements = [page.elements[one] for one in call.targets]
-    named = ", ".join(_brief(one) for one in elements)
+    named = _named(page, elements)
     if call.name in TYPING:
         value = repr(call.arguments[1]) if len(call.arguments) > 1 else "nothing"
-        return f"{named} = {value}; {_effect(page, shown)}"
-    over = next((over for one in elements if (over := heading_over(page, one)) and over.text != one.name), None)
-    if over is not None and over.kind == "row":
-        named += f" in {over.text!r}"
+        return f"{', '.join(map(_brief, elements))} = {value}; {_effect(page, shown)}"
     sent = [one for one in elements if one.role == "button" and call.name in ("click", "press")]
     fields = told_fields(form_of(rules.filled(context, page), sent[0])) if sent else ""
     parts = [call.name if not named else f"{call.name} {named}", f"sends {fields}" if fields else ""]
     return "; ".join([*filter(None, parts), _effect(page, shown)])
+
+
+def _named(page: WebPage, elements: Sequence[Element]) -> str:
+    """What they are called, and the row that they stand in, where they do."""
+    named = ", ".join(map(_brief, elements))
+    over = next((over for one in elements if (over := heading_over(page, one)) and over.text != one.name), None)
+    return f"{named} in {over.text!r}" if over is not None and over.kind == "row" else named
+
+
+def in_words(page: WebPage, call: Call) -> str:
+    """The action by its elements' roles and names, and the row that they stand in, where the page has them all."""
+    if not call.targets or not all(one in page.elements for one in call.targets):
+        return call.text
+    rest = map(repr, call.arguments[len(call.targets) :])
+    return " ".join([call.name, _named(page, [page.elements[one] for one in call.targets]), *rest])
 
 
 def _effect(page: WebPage, shown: WebPage) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from typing import Any
 
 from dreamgym_env.domains.web_actions import ENDS
 from dreamgym_env.domains.web_page import Element, Text, WebPage
+from dreamgym_env.domains.web_trail import Key, link_key
 
 from .tasks import Move, plan_of
 
-_NAME = re.compile(r"(oracle|random|slips|careless)(?:-(0?\.\d+|[01]))?$")
+_NAME = re.compile(r"(oracle|random|crawler|slips|careless)(?:-(0?\.\d+|[01]))?$")
 LONG = 4000
 """Pixels of one scroll; more than a cut page shows."""
 
@@ -119,16 +121,52 @@ class Random(Oracle):
         return super()._slip(real)
 
 
+class Crawler(Oracle):
+    """Opens link after link, each once in an episode and sooner those that few of its pages have shown (a site's menu
+    is on all of them), and goes back; one time in eight it does anything else. It is done after about 14 steps."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(0.0, seed)
+        self.seen, self.opened = Counter[Key](), set[Key]()
+
+    def act(self, env: Any) -> str:
+        """The next action, as text."""
+        real = env.unwrapped
+        if not real.transitions:
+            self.seen, self.opened = Counter(), set()
+        links = {
+            link_key(real.page, one): f"click('{one.number}')"
+            for one in real.page.elements.values()
+            if one.role == "link" and "disabled" not in one.flags
+        }
+        self.seen.update(links.keys())
+        if real.transitions and self.rng.random() < 1 / 14:
+            return "send_msg_to_user('Done.')"
+        if self.rng.random() < 1 / 8:
+            return self._slip(real)
+        fresh = [key for key in links if key not in self.opened]
+        weights = [self.seen[key] ** -2 for key in fresh]
+        if real.transitions and self.rng.random() < 0.25 / (0.25 + sum(weights)):
+            return "go_back()"
+        if not fresh:
+            return self._slip(real)
+        (key,) = self.rng.choices(fresh, weights)
+        self.opened.add(key)
+        return links[key]
+
+
 def demonstrator(name: str, seed: int) -> Oracle:
     """An agent by name: `oracle`, `slips-0.3` (the oracle, which does something else three times in ten and makes it
-    good), `careless-0.3` (does three moves in ten wrongly and goes on) or `random`.
+    good), `careless-0.3` (does three moves in ten wrongly and goes on), `crawler` or `random`.
 
     Raises:
         ValueError: no such name, or a number outside [0, 1].
     """
     match = _NAME.match(name)
     if not match or (match[1] in ("slips", "careless")) != bool(match[2]):
-        raise ValueError(f"`policy` must be oracle, random, slips-P or careless-P, P in [0, 1], got {name!r}")
+        raise ValueError(f"`policy` must be oracle, crawler, random, slips-P or careless-P, P in [0, 1], got {name!r}")
     if match[1] == "careless":
         return Careless(float(match[2]), seed)
-    return Random(seed) if match[1] == "random" else Oracle(float(match[2] or 0), seed)
+    if match[1] in ("crawler", "random"):
+        return Crawler(seed) if match[1] == "crawler" else Random(seed)
+    return Oracle(float(match[2] or 0), seed)
