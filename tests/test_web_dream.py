@@ -92,7 +92,7 @@ def test_an_action_in_words_names_its_elements() -> None:
 
 
 def test_demonstrations_are_of_the_same_element_whatever_its_number() -> None:
-    """The buffer has both links of a page; in the query, the page of another link, the wanted one has another number."""
+    """The buffer has both links of a page; in one of the queries the wanted one has the number of the other."""
     task = Task("local-1", "webarena", "Open it.", HOME)
     paperboat = PROJECT.replace("tidepool", "paperboat")
     steps = [Transition(task, 0, HOME, "click('3')", paperboat), Transition(task, 1, HOME, "click('4')", PROJECT)]
