@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
+from dreamgym_env.locks import lock_exclusively
 from dreamgym_env.types import DataError
 
 Metadata = Mapping[str, Any]
@@ -238,7 +239,7 @@ def _locked(folder: Path) -> IO[str]:
     """
     file = (folder / _LOCK).open("a+", encoding="utf-8")
     try:
-        _lock_exclusively(file)
+        lock_exclusively(file)
     except OSError as error:
         file.seek(0)
         holder = file.read().strip() or "unknown"
@@ -251,18 +252,6 @@ def _locked(folder: Path) -> IO[str]:
     file.write(str(os.getpid()))
     file.flush()
     return file
-
-
-def _lock_exclusively(file: IO[str]) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        import msvcrt
-
-        file.seek(0)
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        return
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _release(client: Any, temporary: str | None) -> None:

@@ -20,6 +20,7 @@ from test_chat_model import Endpoint
 from dreamgym_env.domains.webshop import WEBSHOP, page_of
 from dreamgym_env.domains.webshop_pages import ItemPage, ResultsPage
 from dreamgym_env.loading import load_tasks
+from dreamgym_env.locks import lock_exclusively
 from dreamgym_env.prompts import answer
 from dreamgym_env.spaces import Unicode
 from dreamgym_env.trainers import annotate, collect
@@ -91,6 +92,18 @@ def test_collecting_is_repeatable(tmp_path: Path) -> None:
     assert files[0].read_bytes() == files[1].read_bytes() != files[2].read_bytes()
     with pytest.raises(ValueError, match="`episodes` must be >= 1, got 0"):
         CollectConfig(episodes=0)
+
+
+def test_two_collections_do_not_write_one_file(tmp_path: Path) -> None:
+    config = CollectConfig(out=tmp_path / "one.jsonl", episodes=3, resume=True)
+    config.partial.write_text("half a line", encoding="utf-8")
+    with config.lock.open("w", encoding="utf-8") as lock:
+        lock_exclusively(lock)
+        with pytest.raises(DataError, match=r"one\.jsonl is being collected by another process; wait for it"):
+            collect.main(config)
+        assert config.partial.read_text(encoding="utf-8") == "half a line"
+    collect.main(config)
+    assert [path.name for path in tmp_path.iterdir()] == ["one.jsonl"]
 
 
 def test_the_rule_based_verdict_is_the_reward_at_every_purchase(trajectories: list[Trajectory]) -> None:

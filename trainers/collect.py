@@ -15,6 +15,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, get_args
@@ -22,6 +23,7 @@ from typing import Any, Protocol, get_args
 import gymnasium as gym
 
 import dreamgym_env
+from dreamgym_env.locks import lock_exclusively
 from dreamgym_env.trajectories import append_trajectory, read_trajectories, write_trajectories
 from dreamgym_env.types import DataError, Split, Task, Trajectory, Transition
 
@@ -77,6 +79,11 @@ class CollectConfig:
     def partial(self) -> Path:
         """Where the episodes are until the last one is there."""
         return self.out.with_name(f".{self.out.name}.partial")
+
+    @property
+    def lock(self) -> Path:
+        """Held while they are collected."""
+        return self.out.with_name(f".{self.out.name}.lock")
 
 
 def parse_mixture(policies: Sequence[str]) -> dict[str, float]:
@@ -214,10 +221,16 @@ def collect(config: CollectConfig, on_trajectory: Callable[[Trajectory], None]) 
     """All episodes, each on the disk as soon as it has ended; `out` appears when the last one is there."""
     from rich.progress import Progress
 
-    done = left_behind(config.partial) if config.resume else []
-    if not done:
-        config.partial.write_bytes(b"")
-    with Progress() as bar:
+    with Progress() as bar, config.lock.open("a", encoding="utf-8") as lock:
+        try:
+            lock_exclusively(lock)
+        except OSError as error:
+            raise DataError(
+                f"{config.out} is being collected by another process; wait for it, or give another `out`"
+            ) from error
+        done = left_behind(config.partial) if config.resume else []
+        if not done:
+            config.partial.write_bytes(b"")
         line = bar.add_task("collecting", total=config.transitions or config.episodes)
 
         def note(trajectory: Trajectory) -> None:
@@ -230,11 +243,13 @@ def collect(config: CollectConfig, on_trajectory: Callable[[Trajectory], None]) 
             with writing(config.partial, "the episodes before this one are whole"):
                 append_trajectory(config.partial, trajectory)
             note(trajectory)
-    if config.out.suffix == ".gz":
-        write_trajectories(config.out, read_trajectories(config.partial))
-        config.partial.unlink()
-    else:
-        os.replace(config.partial, config.out)
+        if config.out.suffix == ".gz":
+            write_trajectories(config.out, read_trajectories(config.partial))
+            config.partial.unlink()
+        else:
+            os.replace(config.partial, config.out)
+        with suppress(PermissionError):  # Windows keeps a file that is open
+            config.lock.unlink()
 
 
 def left_behind(partial: Path) -> list[Trajectory]:
