@@ -25,10 +25,13 @@ class Oracle:
     def __init__(self, slip: float = 0.0, seed: int = 0) -> None:
         self.slip, self.rng = slip, random.Random(seed)
         self.done, self.scrolled = 0, False
+        self.thought = ""
+        """What the last action was meant to do, "" where it was none of the plan."""
 
     def act(self, env: Any) -> str:
         """The next action, as text."""
         real = env.unwrapped
+        self.thought = ""
         if not real.transitions:
             self.done, self.scrolled = 0, False
         if self.rng.random() < self.slip:
@@ -40,7 +43,9 @@ class Oracle:
         element = place(real.page, move)
         if element is not None:
             self.done, self.scrolled = self.done + 1, False
-            return self._done(real.page, move, element)
+            action = self._done(real.page, move, element)
+            self.thought = thought_of(move) if action == action_on(move, element) else ""
+            return action
         if real.page.below and not self.scrolled:
             self.scrolled = True
             return f"scroll(0, {LONG})"
@@ -49,8 +54,7 @@ class Oracle:
 
     def _done(self, page: WebPage, move: Move, element: Element) -> str:
         """The move as an action on its element."""
-        rest = f", {move.value!r}" if move.verb in ("fill", "select_option") else ""
-        return f"{move.verb}('{element.number}'{rest})"
+        return action_on(move, element)
 
     def _said(self, page: WebPage, move: Move) -> str:
         """What is said at the end."""
@@ -62,6 +66,17 @@ class Oracle:
             return self.rng.choice(("click('999')", "fill('1', 'lamp')", "press enter", "click('0')"))
         offered = [one for one in real.domain.available_actions(real.state, ()) if one.partition("(")[0] not in ENDS]
         return str(self.rng.choice(offered)).replace("<text>", self.rng.choice(("lamp", "bread", "today", "42")))
+
+
+def action_on(move: Move, element: Element) -> str:
+    """The move as an action on this element."""
+    rest = f", {move.value!r}" if move.verb in ("fill", "select_option") else ""
+    return f"{move.verb}('{element.number}'{rest})"
+
+
+def thought_of(move: Move) -> str:
+    """What the move means to do."""
+    return f"{move.verb} {move.role} {move.name}"
 
 
 def place(page: WebPage, move: Move) -> Element | None:

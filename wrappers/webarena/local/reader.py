@@ -9,7 +9,7 @@ from dreamgym_env.domains.web_actions import ENDS, parse_call
 from dreamgym_env.domains.web_page import WebPage, page_of
 from dreamgym_env.types import Task, Transition
 
-from .oracle import LONG, place
+from .oracle import LONG, action_on, place, thought_of
 from .tasks import Move, plan_of
 
 
@@ -32,7 +32,7 @@ class SiteReader:
         move = plan[progress(plan, history)]
         if not move.role:
             return action_of(page, move) or "noop()"
-        self.thought = f"{move.verb} {move.role} {move.name}"
+        self.thought = thought_of(move)
         if found := action_of(page, move):
             return found
         scrolled = bool(history) and history[-1].action.startswith("scroll")
@@ -52,10 +52,7 @@ def action_of(page: WebPage, move: Move) -> str | None:
     if not move.role:
         return f"{move.verb}({move.value!r})"
     element = place(page, move)
-    if element is None:
-        return None
-    rest = f", {move.value!r}" if move.verb in ("fill", "select_option") else ""
-    return f"{move.verb}('{element.number}'{rest})"
+    return None if element is None else action_on(move, element)
 
 
 def progress(plan: Sequence[Move], history: Sequence[Transition]) -> int:
