@@ -25,11 +25,17 @@ class Action:
 class Domain(Protocol):
     """What the core needs to know of a world. All methods are pure functions of their arguments.
 
-    A domain may also have `mended(context, prediction) -> Prediction | None`: a contradicting prediction with what
-    contradicts struck out, or None; `shorten(before, state)` and `restore(before, told)`, how the experience model
-    reads and writes a state that follows `before` (see `prompts.told`); `in_words(state, action) -> str`, the action by
-    what it means where its text says that on one page only (see `prompts.in_words`); `kind(context) -> str`,
-    `compare(context, transition, predicted) -> [(name, hit)]` and `task_type(task) -> str` for figures.
+    A domain may also have, each by itself:
+
+    - `mended(context, prediction) -> Prediction | None`: a contradicting prediction with what contradicts struck out;
+    - `witnessed(context, seen) -> Prediction | None`: the outcome that real transitions of other episodes, the nearest
+      first, show of this very step, where they agree and nothing can have changed it;
+    - `shorten(before, state)` and `restore(before, told)`: how the experience model reads and writes a state that
+      follows `before` (see `prompts.told`);
+    - `in_words(state, action) -> str`: the action by what it means where its text says that on one page only (see
+      `prompts.in_words`);
+    - `kind(context) -> str`, `compare(context, transition, predicted) -> [(name, hit)]`, `task_type(task) -> str`: for
+      figures.
     """
 
     @property

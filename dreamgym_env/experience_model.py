@@ -21,6 +21,9 @@ from dreamgym_env.types import (
     StepContext,
 )
 
+WITNESSES = 3
+"""Demonstrations that are asked what they show of a step; those of the very same step must agree."""
+
 
 class Retriever(Protocol):
     """What the experience model needs of a replay buffer."""
@@ -55,6 +58,8 @@ class ExperienceConfig:
     """Whether the lines that the action refers to are put beside it."""
     use_contradictions: bool = True
     """Whether predictions that deny what the episode has said are drawn again."""
+    use_witnesses: bool = True
+    """Whether the domain may take over what real demonstrations show of the very same step (`Domain.witnessed`)."""
     use_mending: bool = True
     """Whether the domain may strike what contradicts out of a prediction (`Domain.mended`) before it is drawn again."""
     explain_retries: bool = False
@@ -86,9 +91,9 @@ class _Step:
 class ExperienceModel:
     """Predicts reasoning trace, next state, reward and end for a batch of steps.
 
-    `counts` adds up, over the model's life: `steps`, `known` (those that needed no model), `completions`,
-    `model_errors` (the language model gave none), `unparsed`, `mended`, `contradictions` (drawn again) and `failed`
-    (steps given up).
+    `counts` adds up, over the model's life: `steps`, `known` (those that the episode itself answers), `witnessed`
+    (those that real demonstrations do), `completions`, `model_errors` (the language model gave none), `unparsed`,
+    `mended`, `contradictions` (drawn again) and `failed` (steps given up).
     """
 
     def __init__(
@@ -109,14 +114,17 @@ class ExperienceModel:
     def predict(self, contexts: Sequence[StepContext]) -> list[Prediction | ParseError]:
         """One prediction for each context, in order; a step that cannot be predicted is a `ParseError` value."""
         known = [self.domain.known(context) for context in contexts]
-        shown = iter(self._retrieve([one for one, answered in zip(contexts, known, strict=True) if answered is None]))
+        asked = [one for one, answered in zip(contexts, known, strict=True) if answered is None]
+        shown, witnessed = iter(self._retrieve(asked)), iter(self._witnessed(asked))
         # Demonstrations show what is open; beside what the episode itself determines they would only distract.
         steps = [
-            self._ask(context, next(shown) if answered is None else [], answered)
+            self._ask(context, next(shown), None, next(witnessed))
+            if answered is None
+            else self._ask(context, [], answered, None)
             for context, answered in zip(contexts, known, strict=True)
         ]
         self.counts["steps"] += len(steps)
-        self.counts["known"] += sum(step.result is not None for step in steps)
+        self.counts["known"] += sum(one is not None for one in known) if self.config.use_known else 0
         for attempt in range(self.config.attempts):
             open_steps = [step for step in steps if not isinstance(step.result, Prediction)]
             if not open_steps:
@@ -131,7 +139,26 @@ class ExperienceModel:
             return [[] for _ in contexts]
         return self.replay_buffer.retrieve(contexts, self.config.top_k)
 
-    def _ask(self, context: StepContext, shown: list[Demonstration], known: Prediction | None) -> _Step:
+    def _witnessed(self, contexts: Sequence[StepContext]) -> list[Prediction | None]:
+        """What the nearest real demonstrations show of each of these very steps, where the domain takes it over."""
+        witnessed = getattr(self.domain, "witnessed", None)
+        if self.replay_buffer is None or witnessed is None or not self.config.use_witnesses:
+            return [None for _ in contexts]
+        found: list[Prediction | None] = []
+        for context, row in zip(contexts, self.replay_buffer.retrieve(contexts, WITNESSES), strict=True):
+            real = [one for one in row if one.transition.source == "real"]
+            told: Prediction | None = witnessed(context, [one.transition for one in real])
+            sound = told is not None and not self.domain.contradiction(context, told)
+            found.append(told if sound else None)
+        return found
+
+    def _ask(
+        self,
+        context: StepContext,
+        shown: list[Demonstration],
+        known: Prediction | None,
+        witnessed: Prediction | None,
+    ) -> _Step:
         action = self.domain.parse_action(context.state, context.action)
         brief = known is not None and self.config.use_known and self.config.brief_known
         recalled = self.domain.recall(context) if self.config.use_recall and not brief else []
@@ -139,6 +166,10 @@ class ExperienceModel:
         if known is not None and self.config.use_known:
             known = replace(known, reasoning_trace="") if brief else known
             return _Step(context, prompt, shown, [], result=replace(known, prompt=prompt))
+        if witnessed is not None:
+            self.counts["witnessed"] += 1
+            ids = tuple(one.transition_id for one in shown)
+            return _Step(context, prompt, shown, [], result=replace(witnessed, prompt=prompt, demonstration_ids=ids))
         return _Step(context, prompt, shown, experience_messages(self.domain, context, prompt))
 
     def _attempt(self, steps: list[_Step], attempt: int) -> None:

@@ -15,8 +15,7 @@ from dreamgym_env.domains.web_actions import parse_call
 from dreamgym_env.domains.web_page import read
 from dreamgym_env.domains.web_short import SAME, restore, shorten
 from dreamgym_env.loading import choose_tasks
-from dreamgym_env.prompts import as_told, heard, told, user_turn
-from dreamgym_env.replay_buffer import ReplayBuffer
+from dreamgym_env.prompts import heard, told
 from dreamgym_env.types import Prediction, StepContext, Task, Trajectory, Transition
 from dreamgym_env.wrappers.webarena.annotator import WebAnnotator
 from dreamgym_env.wrappers.webarena.referee import WebReferee
@@ -89,21 +88,6 @@ def test_an_action_in_words_names_its_elements() -> None:
     assert {action: WEBARENA.in_words(HOME, action) for action in words} == words
     assert WEBARENA.in_words(PROFILE, "fill('3', 'Busy')") == "fill textbox 'Your status' 'Busy'"
     assert WEBARENA.in_words("no page", "click('1')") == "click('1')"
-
-
-def test_demonstrations_are_of_the_same_element_whatever_its_number() -> None:
-    """The buffer has both links of a page; in one of the queries the wanted one has the number of the other."""
-    task = Task("local-1", "webarena", "Open it.", HOME)
-    paperboat = PROJECT.replace("tidepool", "paperboat")
-    steps = [Transition(task, 0, HOME, "click('3')", paperboat), Transition(task, 1, HOME, "click('4')", PROJECT)]
-    other = HOME.replace("[3] link 'paperboat'", "[3] link 'windrow'").replace("paperboat", "windrow")
-    with ReplayBuffer("memory", domain="webarena") as buffer:
-        buffer.add([Trajectory(task, (one,), "truncated", "random", one.action) for one in steps])
-        for page, action in ((other, "click('4')"), (other.replace("'windrow'", "'tidepool'"), "click('3')")):
-            (found,) = buffer.retrieve([context("Open it.", page, action=action)], 1)
-            assert found[0].transition.next_state == PROJECT
-    shown = user_turn("click('3')", (), [as_told(WEBARENA, steps[0])])
-    assert shown.split("\n")[1] == """Action: "click link 'paperboat' in 'paperboat | Notes | 376 stars'\""""
 
 
 def test_typing_changes_one_element() -> None:
@@ -281,6 +265,8 @@ def test_an_end_is_mended_where_the_pages_tell_it() -> None:
     assert (opened.next_state, opened.reward, opened.terminated) == (ISSUES, 0.0, False)
     assert "so success" not in opened.reasoning_trace
     assert mended("report_infeasible('no')", PROJECT, 1.0, True) is None  # nothing tells
+    over = mended("report_infeasible('no')", ISSUES, 0.0, False)
+    assert over == Prediction("says 'no'; so failure", PROJECT, 0.0, True)
     assert mended("click('99')", PROJECT, 1.0, True) is None  # impossible: the rules answer
     assert mended("click('4')", "Page: 'x'", 0.0, False) is None  # no page
 

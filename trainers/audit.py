@@ -296,7 +296,8 @@ def main(config: AuditConfig) -> dict[str, Any]:
     """Runs the audit, prints a table and returns the report."""
     extra = read_settings(config.settings)
     if config.raw:
-        switches = dict.fromkeys(("use_rules", "use_known", "use_recall", "use_contradictions"), False)
+        names = ("use_rules", "use_known", "use_witnesses", "use_recall", "use_contradictions")
+        switches = dict.fromkeys(names, False)
         extra = {**switches, "attempts": 1, **extra}
     size = min(config.episodes, config.num_envs)
     dream = open_pool(config.env_id, size, split=config.split, **extra)

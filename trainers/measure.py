@@ -141,7 +141,7 @@ def main(config: MeasureConfig) -> dict[str, Any]:
     settings: dict[str, Any] = {"use_recall": config.use_recall}
     if not config.as_dreamed:
         settings |= {"temperature": 0.0, "open_temperature": None, "attempts": 1}
-        settings |= {"use_contradictions": False, "use_known": False}
+        settings |= {"use_contradictions": False, "use_known": False, "use_witnesses": False}
     if config.top_k is not None:
         settings["top_k"] = config.top_k
     domain = load_domain(config.domain)

@@ -93,6 +93,9 @@ class MiniWoBRules:
             return End(None if closes is None else False)
         return _ended(game, aim, element, page)
 
+    def untouched(self, context: StepContext) -> bool:
+        return False  # every episode draws a page of its own
+
     def filled(self, context: StepContext, page: WebPage) -> WebPage:
         return unmasked(page, typed_on(context.history))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dreamgym_env.domain import Action
@@ -12,7 +13,7 @@ from dreamgym_env.domains.web_checks import TYPING, in_words, recalled, trace
 from dreamgym_env.domains.web_page import Element, WebPage, page_of, read, render
 from dreamgym_env.domains.web_short import restore, shorten
 from dreamgym_env.domains.web_sites import LEAVES, Rules, SiteRules
-from dreamgym_env.domains.web_trail import stays
+from dreamgym_env.domains.web_trail import Key, link_key, stays
 from dreamgym_env.types import Prediction, StepContext, Task, Transition
 
 _COMMON = (
@@ -109,12 +110,26 @@ class WebDomain:
         if page is None or call is None or shown is None:
             return None
         end = self.rules.end(context, page, call)
-        if end.ends is None or (end.ends and end.success is None):
+        unsaid = call.name in ENDS and not prediction.terminated  # that it goes on after an answer means no success
+        if end.ends is None or (end.ends and end.success is None and not unsaid):
             return None
-        success = end.success if end.ends else None
+        success = bool(end.success) if end.ends else None
         told = trace(context, page, call, self.rules, shown, success)
         reward, over = (1.0 if success else 0.0), success is not None
         return replace(prediction, reasoning_trace=told, next_state=render(shown), reward=reward, terminated=over)
+
+    def witnessed(self, context: StepContext, seen: Sequence[Transition]) -> Prediction | None:
+        """The page that real episodes have reached by this very link, where they agree and the sites are untouched."""
+        page, call = self._possible(context)
+        key = _followed(context.state, call)
+        if page is None or call is None or key is None or not self.rules.untouched(context):
+            return None
+        same = (one for one in seen if _followed(one.state, parse_call(one.action, self.grammar)) == key)
+        reached = {one.next_state for one in same}
+        shown = page_of(reached.pop()) if len(reached) == 1 else None
+        if shown is None or shown.tabs:
+            return None
+        return Prediction(trace(context, page, call, self.rules, shown, None), render(shown), 0.0, False, attempts=0)
 
     def kind(self, context: StepContext) -> str:
         """What sort of step it is, for measures: typing, looking, answering, moving, the last click, link or click."""
@@ -188,6 +203,15 @@ class WebDomain:
         if self.name == "miniwob" and (shown.url, shown.title) != (page.url, page.title):
             return f"the page must stay {page.url}"
         return None
+
+
+def _followed(state: str, call: Call | None) -> Key | None:
+    """The link that a click follows."""
+    page = page_of(state)
+    if page is None or call is None or call.name != "click":
+        return None
+    element = page.elements.get(call.targets[0])
+    return link_key(page, element) if element is not None and element.role == "link" else None
 
 
 def _number_problem(page: WebPage) -> str | None:

@@ -42,6 +42,10 @@ class Rules(Protocol):
         """Whether and how the episode ends with the action."""
         ...
 
+    def untouched(self, context: StepContext) -> bool:
+        """Whether all pages are still as every episode finds them, so that a link leads to what it led others to."""
+        ...
+
     def filled(self, context: StepContext, page: WebPage) -> WebPage:
         """The page with what was typed, dots included."""
         ...
@@ -68,6 +72,10 @@ class SiteRules:
             found = self._reached(context, call)
             return End(True, found.met, found.checks, found.lines)
         return End(None if self._last(context) or call.name in LEAVES else False, None)
+
+    def untouched(self, context: StepContext) -> bool:
+        trail = Trail.after(context.task.initial_state, context.history)
+        return trail is not None and not trail.touched and not trail.page.tabs and not self._last(context)
 
     def filled(self, context: StepContext, page: WebPage) -> WebPage:
         return page

@@ -77,7 +77,8 @@ class Trail:
 
     `links`: where links led; `fresh`: how addresses look when they are opened, as far as nothing may have changed since
     (a form that was sent may change anything; one whose address holds its fields asks only); `behind`, `ahead`: the
-    pages that the browser goes back and forward to, None where it is not known how they look then.
+    pages that the browser goes back and forward to, None where it is not known how they look then; `touched`: whether a
+    form was sent that may have changed the sites.
     """
 
     page: WebPage
@@ -86,6 +87,7 @@ class Trail:
     behind: list[WebPage | None] = field(default_factory=list)
     ahead: list[WebPage | None] = field(default_factory=list)
     tabs: dict[int, WebPage] = field(default_factory=dict)
+    touched: bool = False
 
     @classmethod
     def after(cls, initial: str, history: Iterable[Transition]) -> Trail | None:
@@ -148,6 +150,7 @@ class Trail:
         left = self._left(before)
         if not follows and "?" not in shown.url:
             self.fresh, self.behind, self.tabs, left = {}, [None for _ in self.behind], {}, None
+            self.touched = True
         if shown.url != before.url or not follows:
             self.behind.append(left)
             self.ahead = []
