@@ -60,6 +60,19 @@ def test_a_link_leads_to_what_it_led_others_to() -> None:
     assert witnessed(menu, foreign) is None
 
 
+def test_addresses_and_scrolling_lead_alike_too() -> None:
+    there = Transition(TASK, 0, PROFILE, "goto('http://gitlab.com/tidepool')", PROJECT)
+    assert witnessed(replace(ASKED, action=there.action), there) == PROJECT
+    assert witnessed(replace(ASKED, action="goto('http://gitlab.com/windrow')"), there) is None
+    cut = f"{HOME}\n(9 lines below are not shown; scroll down)"
+    rest = PROFILE.replace("profile\n", "profile\n(3 lines above are not shown; scroll up)\n")
+    scrolled = Transition(TASK, 0, cut, "scroll(0, 500)", rest)
+    asked = context("Open it.", cut, action="scroll(0, 500)")
+    assert witnessed(asked, scrolled) == rest
+    assert witnessed(replace(asked, action="scroll(0, 900)"), scrolled) is None
+    assert witnessed(context("Open it.", cut.replace("9", "8"), action="scroll(0, 500)"), scrolled) is None
+
+
 def test_nothing_is_taken_over_that_may_have_changed() -> None:
     other = replace(LINKS[1], next_state=STARRED)
     assert witnessed(ASKED, *LINKS, other) is None, "two episodes saw different pages"

@@ -119,7 +119,8 @@ class WebDomain:
         return replace(prediction, reasoning_trace=told, next_state=render(shown), reward=reward, terminated=over)
 
     def witnessed(self, context: StepContext, seen: Sequence[Transition]) -> Prediction | None:
-        """The page that real episodes have reached by this very link, where they agree and the sites are untouched."""
+        """The page that real episodes have reached by this very link, address or scrolling, where they agree and the
+        sites are untouched."""
         page, call = self._possible(context)
         key = _followed(context.state, call)
         if page is None or call is None or key is None or not self.rules.untouched(context):
@@ -206,11 +207,16 @@ class WebDomain:
 
 
 def _followed(state: str, call: Call | None) -> Key | None:
-    """The link that a click follows."""
+    """What alone decides where an action leads on untouched sites: the link that it follows, the address that it names,
+    or the page that it scrolls and how far; None for all others."""
     page = page_of(state)
-    if page is None or call is None or call.name != "click":
+    if page is None or call is None:
         return None
-    element = page.elements.get(call.targets[0])
+    if call.name == "goto":
+        return (call.text,)
+    if call.name == "scroll":
+        return (call.text, state)
+    element = page.elements.get(call.targets[0]) if call.name == "click" else None
     return link_key(page, element) if element is not None and element.role == "link" else None
 
 
