@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +44,8 @@ ODD = [
     "\ufffd",
     "<state>\n\n</state>\n<outcome>success</outcome>", "</reasoning>\n<state>", "<|end|><|user|>", "<reasoning>a<b>c",
     "don’t o'clock rock'n'roll", "a_b-c/d*e#f&g%h+i", "1,299.50", "....", "B0A1B2C3D4", "x" * 300, "Task: buy",
+    "'", " '", "''", " ''", "' '", "(' '", "='a", "=' a", "( 'a' , z='w')", "it ' s 'so' ('x', \"y'\")",
+    "['a', ' b']", "dogs' 'tis",
 ]  # fmt: skip
 
 
@@ -128,6 +131,24 @@ def test_a_run_of_blanks_is_one_piece() -> None:
 def test_lines_that_decoding_would_change_are_no_tokens(text: str) -> None:
     tokenizer = build_tokenizer(fit_vocabulary([f"first{text}\nlast"] * 5))
     assert tokenizer.decode(tokenizer(f"first{text}\nlast")["input_ids"]) == f"first{text}\nlast"
+
+
+def test_a_name_is_the_same_in_quotation_marks_and_without() -> None:
+    page = "[11] link 'Oak Lamp' value='Oak' options=['Oak', 'Red']\nfill('11', 'Oak Lamp')"
+    texts = [f"Order one Oak Lamp\n{page}", f"don't buy\n{page}", page]
+    tokenizer = build_tokenizer(fit_vocabulary(texts, line_share=2))  # no whole lines
+    pieces = tokenizer.tokenize(f"Order one Oak Lamp\n{page}")
+    assert {one for one in pieces if re.search("Oak|Lamp|11|Red", one)} == {" Oak", " Lamp", " 11", " Red"}
+    assert [pieces.count(one) for one in (" Oak", " 11")] == [5, 2]
+
+
+def test_a_name_of_several_words_may_be_one_phrase() -> None:
+    texts = [f"Find {name}\n[1] link '{name}'\nheading '{name}'" for name in ("Oak Desk Lamp", "Red Tea Pot") * 30]
+    tokenizer = build_tokenizer(fit_vocabulary(texts, line_share=2, phrases=4))
+    assert tokenizer.tokenize("Find Oak Desk Lamp")[-1:] == [" Oak Desk Lamp"]
+    assert " Red Tea Pot" in tokenizer.tokenize("[1] link 'Red Tea Pot'")
+    titles = {(tokenizer.get_vocab()[name],) for name in (" Oak Desk Lamp", " Red Tea Pot")}
+    assert any(titles <= set(members) for members in name_classes(tokenizer, frozenset()))
 
 
 def test_a_small_vocabulary_spells() -> None:

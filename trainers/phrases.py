@@ -53,6 +53,7 @@ def _runs(texts: Sequence[Sequence[str]], share: float) -> Counter[Run]:
         for piece, times in present.items()
         if times >= share * len(texts)
         and _WORDS.fullmatch(piece)
+        and piece.strip() != "'"  # what is quoted is a name, and has to be the same without the quotation marks
         and not _DIGIT.search(piece)
         and (not piece.strip().isalpha() or numbered[piece] < 0.2 * total[piece])
     }

@@ -29,16 +29,20 @@ CHAT_TEMPLATE = (
     "{% else %}{{ message['content'] + '<|end|>' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
-# A line's first word and a bracket's first word get a blank, so that a name has one spelling everywhere.
-_WORD = r" ?[\w$&%+*/#'’-]+(?:\.\w+)*"
+# The first word of a line, of a bracket and of a quotation gets a blank, so that a name has one spelling everywhere:
+# what an agent types is copied from a task that quotes nothing.
+_BLANKS = (("\n", "\n "), ("[", "[ "), (" '", " ' "), ("('", "(' "), ("='", "=' "))
+_WORD = r" ?[\w$&%+*/#’-]+(?:['.]\w+)*"
 PIECE = re.compile(rf"\n \[|\n|\] \[| ?\[| +(?= \S)|{_WORD}| ?[^\w\s]|\s")
 _NUMBERED = re.compile(r"\b[a-z]+ \d+\b")
 _RARE = -30.0
 
 
 def spaced(text: str) -> str:
-    """The text as the tokenizer sees it: a blank after each new line and each opening bracket."""
-    return text.replace("\n", "\n ").replace("[", "[ ")
+    """The text as the tokenizer sees it: a blank after each new line, opening bracket and opening quotation mark."""
+    for mark, wider in _BLANKS:
+        text = text.replace(mark, wider)
+    return text
 
 
 def _splitter(tokens: Iterable[str]) -> re.Pattern[str]:
@@ -99,9 +103,10 @@ def _whole_lines(texts: Sequence[str], share: float) -> tuple[str, ...]:
 
 
 def _may_be_a_token(line: str) -> bool:
-    """Long enough to pay, without the blanks that decoding takes out after new lines and brackets, and no trace or line
-    with a numbered name (`drawer 2`): what is to be looked up is read word by word."""
-    spelled_out = "\n " in line or "[ " in line or line.startswith("<reasoning>") or _NUMBERED.search(line)
+    """Long enough to pay, without the blanks that decoding takes out, and no trace or line with a numbered name
+    (`drawer 2`): what is to be looked up is read word by word."""
+    blanks = any(wider in line for _, wider in _BLANKS)
+    spelled_out = blanks or line.startswith("<reasoning>") or _NUMBERED.search(line)
     return " " in line and len(line) > 12 and not spelled_out
 
 
@@ -112,11 +117,10 @@ def build_tokenizer(vocabulary: Vocabulary) -> Any:
 
     scores = _piece_scores(vocabulary)
     core = Tokenizer(models.Unigram(list(scores.items()), unk_id=0, byte_fallback=True))
-    core.normalizer = normalizers.Sequence([normalizers.Replace("\n", "\n "), normalizers.Replace("[", "[ ")])
+    core.normalizer = normalizers.Sequence([normalizers.Replace(mark, wider) for mark, wider in _BLANKS])
     core.pre_tokenizer = pre_tokenizers.Split(Regex(vocabulary.pattern), "isolated")
-    core.decoder = decoders.Sequence(
-        [decoders.ByteFallback(), decoders.Fuse(), decoders.Replace("[ ", "["), decoders.Replace("\n ", "\n")]
-    )
+    narrowed = [decoders.Replace(wider, mark) for mark, wider in reversed(_BLANKS)]
+    core.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse(), *narrowed])
     core.add_special_tokens([AddedToken(text, special=True) for text in (PAD, END, *ROLES)])
     core.add_tokens([AddedToken(tag, normalized=False) for tag in (*JOINTS, *TAGS)])
     core.add_tokens([AddedToken(line, normalized=False) for line in vocabulary.lines])
@@ -317,13 +321,18 @@ def _numbers(vocabulary: Mapping[str, int], sign: str) -> list[tuple[float, int]
     return [(value, index) for value, index in pairs if value is not None]
 
 
+_CLASSES = ("id", "capital", "plain", "title", "letter", "initial")
+_TITLE = re.compile(r" [A-Z][\w-]*(?: [A-Z][\w-]*)+")
+
+
 def name_classes(tokenizer: Any, keep: Mapping[str, int] | frozenset[str]) -> list[list[tuple[int, ...]]]:
-    """Names that may be exchanged for one another, each as its token ids: words (ids, capitalised, plain) and letters.
+    """Names that may be exchanged for one another, each as its token ids: words (ids, capitalised, plain), phrases of
+    capitalised words, and letters.
 
     A letter with a token of its own for the beginning of a word has two ids. What is in `keep` is left out.
     """
     vocabulary = tokenizer.get_vocab()
-    classes: dict[str, list[tuple[int, ...]]] = {name: [] for name in ("id", "capital", "plain", "letter", "initial")}
+    classes: dict[str, list[tuple[int, ...]]] = {name: [] for name in _CLASSES}
     for token, index in vocabulary.items():
         if token in keep or f" {token}" in keep:
             continue
@@ -334,4 +343,6 @@ def name_classes(tokenizer: Any, keep: Mapping[str, int] | frozenset[str]) -> li
         elif is_name(token) and len(word) > 1:
             kind = "id" if word.isupper() and len(word) >= 4 else "capital" if word[0].isupper() else "plain"
             classes[kind].append((index,))
+        elif _TITLE.fullmatch(token):
+            classes["title"].append((index,))
     return [sorted(members) for members in classes.values() if len(members) > 1]
