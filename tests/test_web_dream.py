@@ -269,6 +269,18 @@ def test_an_end_is_mended_where_the_pages_tell_it() -> None:
     assert over == Prediction("says 'no'; so failure", PROJECT, 0.0, True)
     assert mended("click('99')", PROJECT, 1.0, True) is None  # impossible: the rules answer
     assert mended("click('4')", "Page: 'x'", 0.0, False) is None  # no page
+    garbled = ISSUES.replace("[2] link 'My Profile'", "[2] link 'My 'My Profile'")
+    struck = mended("click('4')", garbled, 0.0, False)
+    assert struck is not None
+    assert struck.next_state == ISSUES.replace("[2] link 'My Profile'\n", "").replace("[3]", "[2]").replace(
+        "[4]", "[3]"
+    )
+    back = mended("go_back()", garbled, 0.0, False)
+    assert back is not None
+    assert (back.next_state, back.terminated) == (struck.next_state, False)
+    for line in ("[1] link 'Projects'", "[4] button 'Filter'"):
+        garbled = garbled.replace(line, line[:-1])
+    assert mended("click('4')", garbled, 0.0, False) is None, "three such lines are too many"
 
 
 def miniwob(name: str, *lines: str) -> str:
@@ -558,7 +570,7 @@ def test_everything_agrees_with_real_episodes(name: str) -> None:
                 counts["told"] += " yes; so " in step.reasoning_trace or " no; so " in step.reasoning_trace
             counts["steps"] += 1
     assert counts["known"] > 0.1 * counts["steps"] > 50
-    assert counts["told"] > 0.8 * counts["ends"] > 20
+    assert counts["told"] > 0.7 * counts["ends"] > 20  # a crawler says "Done." wherever it is
     assert counts["mended"] > counts["told"]
 
 

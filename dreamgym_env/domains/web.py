@@ -10,7 +10,7 @@ from dreamgym_env.domain import Action
 from dreamgym_env.domains.miniwob_rules import MiniWoBRules, aim_of
 from dreamgym_env.domains.web_actions import ALL, ENDS, ONE_PAGE, Call, Grammar, can, offered, parse, parse_call
 from dreamgym_env.domains.web_checks import TYPING, in_words, recalled, trace
-from dreamgym_env.domains.web_page import Element, WebPage, page_of, read, render
+from dreamgym_env.domains.web_page import Element, WebPage, page_of, read, readable, render
 from dreamgym_env.domains.web_short import restore, shorten
 from dreamgym_env.domains.web_sites import LEAVES, Rules, SiteRules
 from dreamgym_env.domains.web_trail import Key, link_key, stays
@@ -104,15 +104,17 @@ class WebDomain:
         )
 
     def mended(self, context: StepContext, prediction: Prediction) -> Prediction | None:
-        """The prediction with the end that the pages tell, where they do: an episode that goes on, or its outcome."""
+        """The prediction with the end that the pages tell, where they do: an episode that goes on, or its outcome; and
+        without a line or two that are none of a page."""
         page, call = self._possible(context)
-        shown = page_of(context.state if call and call.name in ENDS else prediction.next_state)
+        shown = page_of(context.state if call and call.name in ENDS else readable(prediction.next_state))
         if page is None or call is None or shown is None:
             return None
         end = self.rules.end(context, page, call)
         unsaid = call.name in ENDS and not prediction.terminated  # that it goes on after an answer means no success
         if end.ends is None or (end.ends and end.success is None and not unsaid):
-            return None
+            struck = render(shown)
+            return replace(prediction, next_state=struck) if struck != prediction.next_state else None
         success = bool(end.success) if end.ends else None
         told = trace(context, page, call, self.rules, shown, success)
         reward, over = (1.0 if success else 0.0), success is not None

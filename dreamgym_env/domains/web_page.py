@@ -125,6 +125,34 @@ def page_of(state: str) -> WebPage | None:
         return None
 
 
+def readable(state: str, most: int = 2) -> str:
+    """The text without the lines that are none of a page, its elements numbered anew, where these are at most so many;
+    else as it is."""
+    lines = state.split("\n")
+    struck = [index for index, line in enumerate(lines) if index > 1 and not _is_line(line)]
+    if not struck or len(struck) > most:
+        return state
+    kept, number = list[str](), 0
+    for index, line in enumerate(lines):
+        if index in struck:
+            continue
+        if line.startswith("["):
+            number += 1
+            line = f"[{number}]{line.partition(']')[2]}"
+        kept.append(line)
+    return "\n".join(kept)
+
+
+def _is_line(line: str) -> bool:
+    if line.startswith(("Tabs: ", "(")):
+        return True
+    try:
+        _read_line(line)
+    except ValueError:
+        return False
+    return True
+
+
 def _read_line(line: str) -> Line:
     if found := _TEXT.fullmatch(line):
         return Text(found["kind"], _unquoted(found["text"]))
