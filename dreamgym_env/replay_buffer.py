@@ -7,7 +7,6 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
@@ -81,7 +80,9 @@ class ReplayBuffer:
         self._world = load_domain(domain) if isinstance(domain, str) else domain
         self.domain = domain if isinstance(domain, str) else domain.name
         self._cache_size = cache_size
-        self._store = ChromaStore(str(uri), name, {"domain": self.domain, "encoder": self._encoding()})
+        # Vectors of actions in words and of actions as they are do not compare.
+        encoding = self.encoder.name + ("-in-words" if hasattr(self._world, "in_words") else "")
+        self._store = ChromaStore(str(uri), name, {"domain": self.domain, "encoder": encoding})
         exact = search == "exact" or (search is None and not self._store.is_server)
         # One for dreamed [0], one for real [1] transitions, so that a quota of real ones is found in one search.
         self._indexes = (ExactIndex(), ExactIndex()) if exact else None
@@ -101,9 +102,7 @@ class ReplayBuffer:
     def __enter__(self) -> ReplayBuffer:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -205,8 +204,7 @@ class ReplayBuffer:
         if k == 0 or not contexts or not len(self):
             return [[] for _ in contexts]
         tasks = [context.task.task_id if exclude_same_task else None for context in contexts]
-        vectors = self._vectors(contexts)
-        chosen = self._search(vectors, k, list(zip(excluded, tasks, strict=True)))
+        chosen = self._search(self._vectors(contexts), k, list(zip(excluded, tasks, strict=True)))
         transitions = self._transitions({one: None for row in chosen for one, _ in row})
         return [
             [Demonstration(one, transitions[one], similarity) for one, similarity in row if one in transitions]
@@ -225,14 +223,9 @@ class ReplayBuffer:
             self._indexes[0].delete(dropped)
         for one in dropped:
             del self._rows[one]
-        self._changes += 1
-        for one in dropped:
             self._cache.pop(one, None)
+        self._changes += 1
         return len(dropped)
-
-    def _encoding(self) -> str:
-        """The encoder's name, and that it was given actions in words where it was: their vectors do not compare."""
-        return f"{self.encoder.name}{'-in-words' if hasattr(self._world, 'in_words') else ''}"
 
     def _vectors(self, steps: Iterable[StepContext | Transition]) -> Vectors:
         texts = [state_action_text(one.state, in_words(self._world, one.state, one.action)) for one in steps]
@@ -281,8 +274,8 @@ class ReplayBuffer:
         self._store.add(list(fresh), vectors, metadatas)
         for (one, transition), metadata in zip(fresh.items(), metadatas, strict=True):
             self._rows[one] = row_of(one, metadata, self._store.uri)
-            self._changes += 1
             self._remember(one, replace(transition, prompt=""))
+        self._changes += len(fresh)
         self._index(list(fresh), vectors)
         return Added(added=len(fresh), duplicates=len(pending) - len(fresh))
 
