@@ -80,6 +80,7 @@ def test_nothing_is_taken_over_that_may_have_changed() -> None:
     assert witnessed(ASKED) is None
     sent = context("Open it.", HOME, OPENED, ("click('3')", STARRED), ("click('1')", HOME), action="click('4')")
     assert witnessed(sent, *LINKS) is None, "the episode itself has changed something"
+    assert witnessed(ASKED, replace(LINKS[1], terminated=True)) is None, "that episode ended there"
     pressed = Transition(TASK, 0, PROJECT, "click('3')", STARRED)
     assert witnessed(context("Star it.", HOME, OPENED, action="click('3')"), pressed) is None, "a button is no link"
     assert witnessed(replace(ASKED, action="hover('4')"), *LINKS) is None

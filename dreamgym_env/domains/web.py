@@ -127,10 +127,10 @@ class WebDomain:
         key = _followed(context.state, call)
         if page is None or call is None or key is None or not self.rules.untouched(context):
             return None
-        same = (one for one in seen if _followed(one.state, parse_call(one.action, self.grammar)) == key)
+        same = [one for one in seen if _followed(one.state, parse_call(one.action, self.grammar)) == key]
         reached = {one.next_state for one in same}
         shown = page_of(reached.pop()) if len(reached) == 1 else None
-        if shown is None or shown.tabs:
+        if shown is None or shown.tabs or any(one.terminated or not one.possible for one in same):
             return None
         return Prediction(trace(context, page, call, self.rules, shown, None), render(shown), 0.0, False, attempts=0)
 
