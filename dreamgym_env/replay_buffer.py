@@ -80,7 +80,7 @@ class ReplayBuffer:
         self._world = load_domain(domain) if isinstance(domain, str) else domain
         self.domain = domain if isinstance(domain, str) else domain.name
         self._cache_size = cache_size
-        encoding = self.encoder.name + ("-in-words" if hasattr(self._world, "in_words") else "")  # others differ
+        encoding = self.encoder.name + ("-in-words" if hasattr(self._world, "in_words") else "")  # vectors differ
         self._store = ChromaStore(str(uri), name, {"domain": self.domain, "encoder": encoding})
         exact = search == "exact" or (search is None and not self._store.is_server)
         # One for dreamed [0], one for real [1] transitions, so that a quota of real ones is found in one search.

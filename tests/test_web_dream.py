@@ -565,12 +565,13 @@ def test_everything_agrees_with_real_episodes(name: str) -> None:
                 assert (found.next_state, False) == (step.next_state, step.terminated), step
                 assert found.reasoning_trace == step.reasoning_trace
                 counts["known"] += 1
-            if step.terminated and episode.end_reason != "left_sites":
+            answers = episode.policy != "crawler"  # which says "Done." wherever it is
+            if answers and step.terminated and episode.end_reason != "left_sites":
                 counts["ends"] += 1
                 counts["told"] += " yes; so " in step.reasoning_trace or " no; so " in step.reasoning_trace
             counts["steps"] += 1
     assert counts["known"] > 0.1 * counts["steps"] > 50
-    assert counts["told"] > 0.7 * counts["ends"] > 20  # a crawler says "Done." wherever it is
+    assert counts["told"] > 0.8 * counts["ends"] > 20
     assert counts["mended"] > counts["told"]
 
 

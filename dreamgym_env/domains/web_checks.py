@@ -77,10 +77,10 @@ def _told(context: StepContext, page: WebPage, call: Call, rules: Rules, shown: 
     if call.name in ENDS:
         return f"says {call.arguments[0]!r}"
     elements = [page.elements[one] for one in call.targets]
-    named = _named(page, elements)
     if call.name in TYPING:
         value = repr(call.arguments[1]) if len(call.arguments) > 1 else "nothing"
         return f"{', '.join(map(_brief, elements))} = {value}; {_effect(page, shown)}"
+    named = _named(page, elements)
     sent = [one for one in elements if one.role == "button" and call.name in ("click", "press")]
     fields = told_fields(form_of(rules.filled(context, page), sent[0])) if sent else ""
     parts = [call.name if not named else f"{call.name} {named}", f"sends {fields}" if fields else ""]
