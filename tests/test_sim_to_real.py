@@ -71,6 +71,14 @@ def test_a_run_goes_on_in_the_phase_where_it_stopped(config: SimToRealConfig, mo
     assert resumed["real interactions used"] == whole["real interactions used"]
 
 
+def test_both_phases_keep_the_settings_of_the_preset(config: SimToRealConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESETS, "tiny", ("", replace(PRESETS["tiny"][1], settings=("horizon=3", "top_k=1"))))
+    dream, real = phases(config)
+    assert dream is not None
+    assert (dream.settings, dream.eval_settings) == (("horizon=3", "top_k=1", "top_k=0"), real.settings)
+    assert (real.settings, real.eval_settings) == (("horizon=3", 'secret="star"'), dream.settings)
+
+
 def test_without_a_dream_it_is_real_rl_to_compare_with(config: SimToRealConfig) -> None:
     alone = replace(config, dream_updates=0, output=config.output / "alone")
     report = main(alone)

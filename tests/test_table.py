@@ -139,6 +139,23 @@ def test_table_2_leaves_out_one_part_at_a_time(sizes: dict[str, Any], tmp_path: 
     assert table_cells.read_cell(tmp_path / "guessing" / "grpo-dream" / "seed-0") == ran
 
 
+def test_rows_keep_the_settings_of_their_preset_and_learn_from_episodes_as_long_as_its_dreams(
+    sizes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for presets, horizon in ((GRPO_PRESETS, 7), (PPO_PRESETS, 9)):
+        changed = replace(presets["tiny"][1], settings=(f"horizon={horizon}", "top_k=1"))
+        monkeypatch.setitem(presets, "tiny", ("for tests", changed))
+    config = Table1Config(**sizes, dream_settings=("top_k=2",))
+    last = {row: table_rows.stages_of(config, row, 0)[-1].config for row in config.all_rows[3:]}
+    for name, horizon in (("grpo", 7), ("ppo", 9)):
+        assert last[f"{name}-dream"].settings == (f"horizon={horizon}", "top_k=1", "top_k=2")  # the last one counts
+        for way in ("real", "sim-to-real"):
+            assert last[f"{name}-{way}"].settings == (f"horizon={horizon}", 'secret="star"')
+    assert table_rows.stages_of(config, "sft", 0)[0].config.settings == ("horizon=7", 'secret="star"')
+    ablated = table_rows.stages_of(Table2Config(**sizes, dream_settings=("top_k=2",)), "no-replay", 0)[0].config
+    assert ablated.settings == ("horizon=7", "top_k=1", "top_k=2", "top_k=0")
+
+
 def test_the_row_without_traces_needs_a_model_without_traces(sizes: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"`no_reasoning_model` must be .* got none; .*: --rows start grpo-dream"):
         table.table2(Table2Config(**sizes))

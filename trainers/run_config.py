@@ -176,6 +176,11 @@ class RunConfig:
         if not holds:
             raise ValueError(f"`{name}` must be {expected}, got {getattr(self, name)}")
 
+    @property
+    def horizon_setting(self) -> tuple[str, ...]:
+        """Of `settings` the horizon: all that holds for a real environment as it does for its dream."""
+        return tuple(one for one in self.settings if one.startswith("horizon="))
+
     def warmth(self, progress: float) -> float:
         """The share of its full rate at which is learned after so many updates and parts of one, in [0, 1]."""
         return min(1.0, progress / self.warmup_updates) if self.warmup_updates else 1.0

@@ -29,10 +29,10 @@ class SimToRealConfig:
     """Starting policy: "embedded", a checkpoint folder or a hub name."""
     dream_env: str = "DreamGym-WebShop-v0"
     dream_settings: tuple[str, ...] = ()
-    """Keywords of `gym.make` for the dream, as name=value."""
+    """Keywords of `gym.make` for the dream, as name=value, over those of the preset."""
     real_env: str = "Real-WebShop-v0"
     real_settings: tuple[str, ...] = ()
-    """Keywords of `gym.make` for the real environment, as name=value."""
+    """Keywords of `gym.make` for the real environment, as name=value, over the preset's `horizon`, where it has one."""
     dream_updates: int = 12
     """Rounds in the dream, >= 0; 0 starts for real at once, which is real-only RL."""
     real_budget: int = 1400
@@ -67,8 +67,11 @@ class SimToRealConfig:
 
 def phases(config: SimToRealConfig) -> tuple[GRPOConfig | None, GRPOConfig]:
     """The settings of the dream phase (None without one) and of the real one."""
+    preset = PRESETS[config.preset][1]
+    dream_settings = (*preset.settings, *config.dream_settings)
+    real_settings = (*preset.horizon_setting, *config.real_settings)
     shared = replace(
-        PRESETS[config.preset][1],
+        preset,
         eval_every=config.eval_every,
         eval_episodes=config.eval_episodes,
         resume=config.resume,
@@ -78,9 +81,9 @@ def phases(config: SimToRealConfig) -> tuple[GRPOConfig | None, GRPOConfig]:
         shared,
         policy=config.policy,
         env_id=config.dream_env,
-        settings=config.dream_settings,
+        settings=dream_settings,
         eval_envs=(config.real_env,),
-        eval_settings=config.real_settings,
+        eval_settings=real_settings,
         updates=max(1, config.dream_updates),
         output=str(config.output / "dream"),
     )
@@ -93,14 +96,14 @@ def phases(config: SimToRealConfig) -> tuple[GRPOConfig | None, GRPOConfig]:
         output=str(config.output / "real"),
     )
     if config.real_share < 1:
-        real = replace(real, real_env=config.real_env, real_settings=config.real_settings, real_share=config.real_share)
+        real = replace(real, real_env=config.real_env, real_settings=real_settings, real_share=config.real_share)
     else:
         real = replace(
             real,
             env_id=config.real_env,
-            settings=config.real_settings,
+            settings=real_settings,
             eval_envs=(config.dream_env,),
-            eval_settings=config.dream_settings,
+            eval_settings=dream_settings,
         )
     return (dream if config.dream_updates else None), real
 

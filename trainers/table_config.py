@@ -28,9 +28,10 @@ class TableConfig:
     preset: str | None = None
     """The preset of GRPO and PPO; None is laptop/WORLD."""
     dream_settings: tuple[str, ...] = ()
-    """Keywords of `gym.make` for the dream, as name=value."""
+    """Keywords of `gym.make` for the dream, as name=value, over those of the preset."""
     real_settings: tuple[str, ...] = ()
-    """Keywords of `gym.make` for the real environment, as name=value, over those of the world."""
+    """Keywords of `gym.make` for the real environment, as name=value, over those of the world and, for episodes to
+    learn from, over the preset's `horizon`, where it has one."""
 
     tasks_per_update: int = 16
     """Groups in each update of GRPO, >= 1; PPO plays as many episodes, one a task."""

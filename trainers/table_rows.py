@@ -110,7 +110,7 @@ def offline_stage(config: Table1Config, seed: int) -> Stage:
     offline = OfflineConfig(
         output=str(folder),
         env_id=config.place.real,
-        settings=config.all_real_settings,
+        settings=real_settings(config, rl),
         policy=config.policy,
         transitions=config.real_transitions,
         tasks=config.tasks_per_update,
@@ -164,12 +164,14 @@ def offline_settings(config: Table1Config, folder: Path, seed: int, data: Path) 
     }
 
 
-def dream_stage(config: TableConfig, algorithm: Algorithm, folder: Path, seed: int, **changes: Any) -> Stage:
-    """RL in the dream, without a real step."""
+def dream_stage(
+    config: TableConfig, algorithm: Algorithm, folder: Path, seed: int, ablation: tuple[str, ...] = (), **changes: Any
+) -> Stage:
+    """RL in the dream, without a real step; `ablation`: further keywords of `gym.make`."""
     settings = {
         "policy": config.policy,
         "env_id": config.place.dream,
-        "settings": config.dream_settings,
+        "settings": (*preset_of(config, algorithm).settings, *config.dream_settings, *ablation),
         "updates": config.dream_updates,
         "lam": config.lam,
         "variations": config.variations,
@@ -193,7 +195,7 @@ def real_stage(
     settings = {
         "policy": policy,
         "env_id": config.place.real,
-        "settings": config.all_real_settings,
+        "settings": real_settings(config, preset_of(config, algorithm)),
         "updates": max(1, budget),  # a round takes at least one step: the budget ends the run
         "real_budget": budget,
     }
@@ -214,20 +216,27 @@ def learner(
         "resume": True,
         "seed": seed,
     }
-    if algorithm == "grpo":
-        grpo: GRPOConfig = GRPO_PRESETS[config.rl_preset][1]
-        return replace(grpo, tasks_per_update=groups, group_size=config.group_size, **shared, **changes)
-    ppo: PPOConfig = PPO_PRESETS[config.rl_preset][1]
-    return replace(ppo, tasks_per_update=groups * config.group_size, group_size=1, **shared, **changes)
+    rl = preset_of(config, algorithm)
+    if isinstance(rl, GRPOConfig):
+        return replace(rl, tasks_per_update=groups, group_size=config.group_size, **shared, **changes)
+    return replace(rl, tasks_per_update=groups * config.group_size, group_size=1, **shared, **changes)
+
+
+def preset_of(config: TableConfig, algorithm: Algorithm) -> GRPOConfig | PPOConfig:
+    """What the preset says to the algorithm."""
+    return (GRPO_PRESETS if algorithm == "grpo" else PPO_PRESETS)[config.rl_preset][1]
+
+
+def real_settings(config: TableConfig, rl: RunConfig) -> tuple[str, ...]:
+    """Keywords of `gym.make` for real episodes to learn from: cut off after as many steps as the preset's dreams."""
+    return (*rl.horizon_setting, *config.all_real_settings)
 
 
 def ablated_stage(config: Table2Config, row: str, folder: Path, seed: int) -> Stage:
     """RL in a dream that lacks one part."""
     changes: dict[str, Callable[[], dict[str, Any]]] = {
-        "no-replay": lambda: {"settings": (*config.dream_settings, "top_k=0"), "grow_buffer": False},
-        "no-reasoning": lambda: {
-            "settings": (*config.dream_settings, f"experience_model={model_without_traces(config)}")
-        },
+        "no-replay": lambda: {"ablation": ("top_k=0",), "grow_buffer": False},
+        "no-reasoning": lambda: {"ablation": (f"experience_model={model_without_traces(config)}",)},
         "no-task-generation": lambda: {"lam": 0.0},
     }
     return dream_stage(config, config.algorithm, folder, seed, **changes[row]())
