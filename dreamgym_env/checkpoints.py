@@ -61,6 +61,15 @@ def device_named(name: str) -> str:
     return name
 
 
+def fast_bfloat16(device: str) -> bool:
+    """Whether this device computes faster in bfloat16 than in float32."""
+    torch, _ = _libraries()
+    if not device_named(device).startswith("cpu"):
+        return True
+    probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(bool(probe()) for probe in probes if probe is not None)
+
+
 def _libraries() -> tuple[Any, Any]:
     try:
         import torch

@@ -202,14 +202,16 @@ class PrefixEngine:
     def _make_room(self, positions: int, newcomers: int = 0) -> None:
         """Let every row hold `positions` tokens, and `newcomers` more rows fit beside those kept.
 
-        Where that would take more than `cache_bytes`, kept rows are given up, the least recently used first.
+        Where that would take more than `cache_bytes`, kept rows are given up, the least recently used first. Both grow
+        by half at least: new room means to copy all that is kept, which most calls must not do.
         """
         slots, capacity = len(self.rows.rows), self.decoder.capacity
         if positions > capacity:
             capacity = -(-max(positions + 128, capacity * 3 // 2) // 64) * 64
         if newcomers:
             affordable = min(self.max_rows, self.cache_bytes // (capacity * self.decoder.bytes_per_token))
-            slots = max(newcomers, min(max(slots, newcomers + len(self.rows)), affordable))
+            wanted = newcomers + len(self.rows)
+            slots = max(newcomers, min(slots if wanted <= slots else max(wanted, slots * 3 // 2), affordable))
         if slots != len(self.rows.rows):
             self.rows.resize(slots)
         if slots != len(self.decoder.lengths) or capacity != self.decoder.capacity:

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 from guessing_world import demonstrations, make_checkpoint, make_policy, run_settings  # noqa: E402
 
 from dreamgym_env.language_model import TransformersModel  # noqa: E402
-from dreamgym_env.trainers import cli, grpo, ppo  # noqa: E402
+from dreamgym_env.trainers import cli, grpo, learning, ppo  # noqa: E402
 from dreamgym_env.trainers.batches import make_batch, response_logits  # noqa: E402
 from dreamgym_env.trainers.checkpoint import list_checkpoints  # noqa: E402
 from dreamgym_env.trainers.grpo_config import GRPOConfig  # noqa: E402
@@ -125,13 +125,15 @@ def test_gradient_checkpointing_recomputes_and_changes_no_gradient(config: Any, 
         torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-7)
 
 
-def test_bfloat16_is_of_the_forward_pass_alone(config: Any) -> None:
+def test_bfloat16_is_of_the_forward_pass_alone(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     gaps = {}
-    for bf16 in (False, True):
+    monkeypatch.setattr(learning, "fast_bfloat16", lambda device: device == "cpu")
+    for bf16 in (False, True, None):
         run = prepare(config(bf16=bf16, lora_rank=0, output="unused"))
         assert {weight.dtype for weight in run.network.parameters()} == {torch.float32}
         gaps[bf16] = grpo.learn_from(run, collect_groups(run, 4))["train/sampler_gap"]
     assert gaps[False] < 1e-5 < gaps[True] < 0.1
+    assert gaps[None] == gaps[True]  # where the machine has instructions for it
 
 
 def test_a_critic_of_its_own_has_adapters_too(config: Any) -> None:

@@ -13,6 +13,7 @@ pytest.importorskip("torch")
 
 from guessing_world import DOMAIN, demonstrations, make_checkpoint, make_tokenizer
 
+from dreamgym_env.checkpoints import fast_bfloat16
 from dreamgym_env.trainers import sft
 from dreamgym_env.trainers.agent import AgentChat
 from dreamgym_env.trainers.sft import SFTConfig, demonstration_rollout, example_of, load_demonstrations
@@ -129,10 +130,10 @@ def test_bfloat16_is_used_where_it_is_fast(monkeypatch: pytest.MonkeyPatch) -> N
 
     for name, value in (("_is_avx512_bf16_supported", False), ("_is_amx_tile_supported", True)):
         monkeypatch.setattr(torch.cpu, name, lambda value=value: value, raising=False)
-    assert sft.fast_bfloat16("cuda:0")
-    assert sft.fast_bfloat16("cpu")
+    assert fast_bfloat16("cuda:0")
+    assert fast_bfloat16("cpu")
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
-    assert not sft.fast_bfloat16("cpu")
+    assert not fast_bfloat16("cpu")
 
 
 def test_names_are_exchanged_throughout_an_episode_and_anew_in_each_pass() -> None:

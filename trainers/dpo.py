@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dreamgym_env.checkpoints import fast_bfloat16
 from dreamgym_env.types import Trajectory
 
 from .adapters import lora_config
@@ -25,7 +26,7 @@ from .checkpoint import check_start, save_policy
 from .disk import writing
 from .logs import MetricsLog
 from .pairs import PairCollator, Pairs, load_pairs, rows
-from .sft import fast_bfloat16, read_all
+from .sft import read_all
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,7 @@ _LAPTOP = GRPOConfig(
     impossible_penalty=0.5,
     credit_impossible=False,
     token_budget=4096,
+    bf16=None,
     device="cpu",
 )
 _LAPTOP_PENALTIES = replace(

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dreamgym_env.checkpoints import fast_bfloat16
+
 from .agent import Rollout
 from .batches import Batch, pack_by_length, padding_share
 from .losses import clipped_policy_loss, k3_kl, token_entropy, token_logprobs
@@ -178,4 +180,5 @@ def sum_over_processes(run: Run[RunConfig], sums: dict[str, float]) -> dict[str,
 
 def autocast(run: Run[RunConfig]) -> Any:
     """bfloat16 for forward passes where `bf16` asks for it."""
-    return torch.autocast(run.accelerator.device.type, torch.bfloat16, enabled=run.config.bf16)
+    kind, wanted = run.accelerator.device.type, run.config.bf16
+    return torch.autocast(kind, torch.bfloat16, enabled=fast_bfloat16(kind) if wanted is None else wanted)

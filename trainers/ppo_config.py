@@ -96,6 +96,7 @@ _LAPTOP = PPOConfig(
     impossible_penalty=0.1,
     bootstrap=False,
     token_budget=4096,
+    bf16=None,
     device="cpu",
 )
 _SMALL = "The bundled policy of a few million parameters, on a CPU"

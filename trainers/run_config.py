@@ -122,8 +122,9 @@ class RunConfig:
     """With `resume`: pass over a damaged checkpoint for the one before."""
     chat_template: str | None = None
     """File with a Jinja chat template in place of the tokenizer's."""
-    bf16: bool = False
-    """Whether forward passes of the update run in bfloat16 autocast; weights stay in float32."""
+    bf16: bool | None = False
+    """Whether forward passes of the update run in bfloat16 autocast; weights stay in float32. None where the machine
+    has instructions for it."""
     gradient_checkpointing: bool = False
     """Trade a third more computing for much less memory."""
     lora_rank: int = 0

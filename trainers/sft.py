@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from dreamgym_env.checkpoints import fast_bfloat16
 from dreamgym_env.domain import load_domain
 from dreamgym_env.trajectories import read_trajectories
 from dreamgym_env.types import DataError, Trajectory
@@ -269,18 +270,6 @@ def _unwanted(trajectory: Trajectory, success_only: bool) -> str | None:
 def _token_budget(examples: Sequence[Example], config: SFTConfig) -> int:
     """Tokens of `epochs` passes. Padding counts in the trainer, so the last pass may end a little early."""
     return max(1, round(config.epochs * sum(len(example) for example in examples)))
-
-
-def fast_bfloat16(device: str) -> bool:
-    """Whether this device computes faster in bfloat16 than in float32."""
-    import torch
-
-    from dreamgym_env.checkpoints import device_named
-
-    if not device_named(device).startswith("cpu"):
-        return True
-    probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(bool(probe()) for probe in probes if probe is not None)
 
 
 def _supervised(config: SFTConfig) -> SupervisedConfig:
