@@ -14,6 +14,9 @@ import pytest
 
 from dreamgym_env.types import Prediction, StepContext, Transition
 
+_CACHE = tempfile.mkdtemp(prefix="alfworld-tests-cache-")
+atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
+os.environ["DREAMGYM_CACHE"] = _CACHE  # what games are translated to is kept here, not with the user's
 COUNTS = {"train": 6, "valid_seen": 2, "valid_unseen": 6}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 import shutil
@@ -16,7 +17,7 @@ pytest.importorskip("alfworld", reason="needs dreamgym-env[alfworld]")
 import textworld
 
 from dreamgym_env.types import DataError
-from dreamgym_env.wrappers.alfworld import benchmark
+from dreamgym_env.wrappers.alfworld import benchmark, translation
 from dreamgym_env.wrappers.alfworld.engine import Engine, split_intro
 from dreamgym_env.wrappers.alfworld.fast import FastPddlEnv
 from dreamgym_env.wrappers.alfworld.games import (
@@ -110,6 +111,34 @@ def test_a_start_before_a_receptacle_is_read() -> None:
     assert first_look(problem) == "You are facing the bed 1. Next to it, you see nothing."
     with pytest.raises(ValueError, match="no receptacle or no agent"):
         first_look("(:init (atLocation agent1 l1) ) (:goal x)")
+
+
+def test_a_translation_is_made_once_kept_and_made_again_where_it_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DREAMGYM_CACHE", str(tmp_path / "cache"))
+    data = json.loads(games()[0].path.read_text(encoding="utf-8"))
+    problem = data["pddl_domain"], data["pddl_problem"]
+    translation.translate.cache_clear()
+    made = translation.translate(*problem)
+    (file,) = (tmp_path / "cache").rglob("*.json.gz")
+    assert file == translation.kept_file(*problem)
+    whole = file.read_bytes()
+
+    def again() -> translation.Translation:
+        translation.translate.cache_clear()
+        return translation.translate(*problem)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(translation, "translate_anew", None)  # from the file alone
+        assert again() == made
+    for damaged in (b"", whole[: len(whole) // 2], b"no archive", gzip.compress(b"[]"), gzip.compress(b'{"sas": 3}')):
+        file.write_bytes(damaged)
+        assert again() == made
+        assert file.read_bytes() == whole
+    monkeypatch.setenv("DREAMGYM_CACHE", str(file))  # a file, so that nothing can be kept below it
+    assert again() == made
+    assert len(list(file.parent.iterdir())) == 1
 
 
 def test_expressions_in_a_grammar_run_no_code() -> None:

@@ -10,11 +10,9 @@ hold. Not offered: `policy_commands` (the planner's plan), `moves` and the raw l
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import fast_downward
@@ -25,55 +23,11 @@ from textworld.envs.pddl import logic as pddl_logic
 from textworld.envs.pddl import textgen
 from textworld.logic import Placeholder, Proposition, Type, Variable
 
-from .grammar import PARSING, Context, FastLogic, query, symbols
+from .grammar import Context, FastLogic, query, symbols
+from .translation import Translation, translate
 
 _FREE: list[Any] = []
 """Copies of Fast Downward's library that nobody uses; unloading one makes a later load crash."""
-
-
-@dataclass(frozen=True)
-class Translation:
-    """What Fast Downward makes of one problem, as far as playing it needs."""
-
-    sas: bytes
-    types: tuple[tuple[str, tuple[str, ...]], ...]
-    name_to_type: Mapping[str, str]
-    facts: tuple[Proposition, ...]
-    """What is true at the start, static relations included."""
-    parameters: Mapping[str, tuple[Placeholder, ...]]
-    """Of each action of the PDDL domain."""
-    fluents: frozenset[str]
-    """Predicates that some action changes."""
-
-
-@lru_cache(maxsize=256)
-def translate(domain: str, problem: str) -> Translation:
-    """Parses and grounds a PDDL problem; by far the most costly part of loading a game."""
-    with PARSING:
-        argv = sys.argv  # the translator overwrites it
-        try:
-            task, sas = fast_downward.pddl2sas(domain, problem)
-        finally:
-            sys.argv = argv
-    types = {thing.name: thing.type_name for thing in task.objects}
-    return Translation(
-        sas=sas.encode("utf-8"),
-        types=tuple((kind.name, tuple(kind.supertype_names)) for kind in task.types),
-        name_to_type=types,
-        facts=tuple(fact for fact in (_fact(atom, types) for atom in task.init) if fact is not None),
-        parameters={
-            action.name: tuple(Placeholder(each.name.strip("?"), each.type_name) for each in action.parameters)
-            for action in task.actions
-        },
-        fluents=frozenset(effect.literal.predicate for action in task.actions for effect in action.effects),
-    )
-
-
-def _fact(atom: Any, types: Mapping[str, str]) -> Proposition | None:
-    """An initial atom as a proposition; None for equalities, and for costs and distances, which are no atoms."""
-    if not isinstance(atom, fast_downward.translate.pddl.conditions.Atom) or atom.predicate == "=":
-        return None
-    return Proposition(atom.predicate, [Variable(name, types[name]) for name in atom.args])
 
 
 class FastState(pddl_logic.PddlState):  # type: ignore[misc]

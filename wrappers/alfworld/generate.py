@@ -28,6 +28,7 @@ from .engine import Engine
 from .games import DATA_FOLDER, KINDS, Goal, OfficialSplit
 from .oracle import Situation, next_action
 from .problems import Problem, Wish, draw_wish, furnish
+from .translation import cache_root
 
 GENERATOR_VERSION = 1
 """Raised with every change that makes other games of the same seed."""
@@ -60,9 +61,8 @@ class GenerateConfig:
 
 
 def cache_folder(seed: int) -> Path:
-    """Where games made on demand are kept: below DREAMGYM_CACHE, or ~/.cache/dreamgym."""
-    base = Path(os.environ.get("DREAMGYM_CACHE") or Path.home() / ".cache" / "dreamgym")
-    return base / "alfworld" / f"{GENERATOR_VERSION}-{ALFWORLD_VERSION}-seed{seed}"
+    """Where games made on demand are kept."""
+    return cache_root() / f"{GENERATOR_VERSION}-{ALFWORLD_VERSION}-seed{seed}"
 
 
 def game_folder(split: OfficialSplit, number: int, seed: int) -> Path:
