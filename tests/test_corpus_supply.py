@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from dreamgym_env.trainers.corpus import Corpus
 from dreamgym_env.trainers.corpus_supply import AheadSupply, open_supply
 from dreamgym_env.trainers.experience import load_model, read_training_data
 from dreamgym_env.trainers.experience_config import ExperienceTrainingConfig
+from dreamgym_env.trainers.logs import read_metrics
 from dreamgym_env.trainers.scratch import SmallConfig, name_classes
 from dreamgym_env.trainers.supervised import Example, SupervisedConfig
 from dreamgym_env.types import DataError
@@ -78,6 +82,28 @@ def test_training_is_the_same_with_workers(config: ExperienceTrainingConfig) -> 
     experience.main(replace(config, out=config.out.with_name("ahead"), workers=1))
     one, other = (load_file(config.out.with_name(name) / "model.safetensors") for name in ("model", "ahead"))
     assert all(np.array_equal(one[name].numpy(), other[name].numpy()) for name in one)
+
+
+def test_two_processes_make_the_steps_of_one_on_what_the_first_draws(
+    config: ExperienceTrainingConfig, tmp_path: Path
+) -> None:
+    config = replace(config, out=tmp_path / "one", workers=1, training=replace(config.training, log_every=1))
+    experience.main(config)
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from pathlib import Path, PosixPath\n"
+        "from dreamgym_env.trainers import experience\n"
+        "from dreamgym_env.trainers.experience_config import ExperienceTrainingConfig, SmallConfig, SupervisedConfig\n"
+        "if __name__ == '__main__':\n"
+        f"    experience.main({replace(config, out=tmp_path / 'two')!r})\n",
+        encoding="utf-8",
+    )
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", str(program)]
+    subprocess.run(launcher, check=True, capture_output=True)
+    one, two = ([line["loss"] for line in read_metrics(tmp_path / name / "metrics.jsonl")] for name in ("one", "two"))
+    assert len(one) > 2
+    assert two == pytest.approx(one, rel=1e-3)
 
 
 def test_a_count_below_zero_is_refused(config: ExperienceTrainingConfig) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +125,51 @@ def test_a_stopped_run_goes_on_and_ends_as_if_it_had_never_stopped(tmp_path: Pat
     assert told == retold
     assert [line["step"] for line in told] == list(range(2, whole["steps"] + 1, 2))
     assert {**again, "log": []} == {**whole, "log": []}
+
+
+@pytest.mark.parametrize("shard", [False, True])
+def test_two_processes_make_the_steps_of_one(tmp_path: Path, shard: bool) -> None:
+    """Losses and weights agree, also where the two were stopped and went on from a checkpoint."""
+    data = tmp_path / "demos.jsonl"
+    write_trajectories(data, [*demonstrations(40), *map(held_out, demonstrations(6, words=("moon",)))])
+    settings = config(
+        model=str(make_checkpoint(tmp_path / "base", "qwen3")), trajectories=(str(data),), output=str(tmp_path / "one"),
+        epochs=3, batch_tokens=700, pass_tokens=300, warmup_steps=2, save_every=4, log_every=1, bf16=False,
+        device="cpu", success_only=False, resume=True,
+    )  # fmt: skip
+    sft.run(settings)
+    program = tmp_path / "program.py"
+    lines = [
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})",
+        "from dataclasses import replace",
+        "from dreamgym_env.trainers import sft",
+        f"config = sft.SFTConfig(**{vars(settings)!r})",
+        "step = sft.Trainer._step",
+        "def until(trainer, rows, progress):",
+        "    if trainer.steps == 6 and sys.argv[1] == 'stopped':",
+        "        sys.exit()",
+        "    return step(trainer, rows, progress)",
+        "sft.Trainer._step = until",
+        f"sft.run(replace(config, output={str(tmp_path / 'two')!r}, shard={shard}))",
+    ]
+    program.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", str(program)]
+    for word in ("stopped", "resumed"):
+        subprocess.run([*launcher, word], check=True, capture_output=True)
+    one, two = (json.loads((tmp_path / name / "sft.json").read_text("utf-8")) for name in ("one", "two"))
+    assert len(one["log"]) == one["steps"] > 8
+    for key in ("loss", "tokens", "learning_rate"):
+        assert [line[key] for line in two["log"]] == pytest.approx([line[key] for line in one["log"]], rel=1e-3), key
+    for key in ("held_out_loss", "steps", "episodes"):
+        assert two[key] == pytest.approx(one[key], rel=1e-3), key
+    from safetensors.torch import load_file
+    from torch.testing import assert_close
+
+    left, right = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    assert left.keys() == right.keys()
+    for name, weights in left.items():
+        assert_close(weights, right[name], rtol=1e-3, atol=1e-4)
 
 
 def test_bfloat16_is_used_where_it_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:

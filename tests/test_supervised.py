@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from dreamgym_env.trainers.base import exact_answers, predictions
+from dreamgym_env.trainers.progress import show_progress
 from dreamgym_env.trainers.scratch import SmallConfig, Vocabulary, build_model, build_tokenizer
 from dreamgym_env.trainers.supervised import (
     Example,
@@ -23,7 +24,6 @@ from dreamgym_env.trainers.supervised import (
     encode_chat,
     nll_sum,
     rate,
-    show_progress,
 )
 from dreamgym_env.trainers.supply import RandomSupply, StatelessSupply
 

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from .microworlds import FAMILIES, Names, draw_chat
+from .progress import show_progress
 from .scratch import END, SmallConfig, build_model, build_tokenizer, fit_vocabulary
-from .supervised import Example, SupervisedConfig, Trainer, answer_spans, batches, collate, encode_chat, show_progress
+from .supervised import Example, SupervisedConfig, Trainer, answer_spans, batches, collate, encode_chat
 from .supply import RandomSupply
 
 
@@ -67,7 +68,8 @@ def main(config: BaseConfig) -> dict[str, float]:
 
     if config.resume:
         trainer.resume(config.out / "checkpoints")
-    with show_progress("micro-worlds", config.out / "metrics.jsonl", trainer.steps) as on_log:
+    shown = trainer.processes.is_main
+    with show_progress("micro-worlds", config.out / "metrics.jsonl", trainer.steps, shown) as on_log:
         seconds = config.max_minutes and config.max_minutes * 60
         trainer.run(RandomSupply(pool, rng), max_tokens, seconds, on_log, config.out / "checkpoints")
     measures = measure(trainer, names, config)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,10 @@ from .checkpoint import check_start
 from .corpus import Corpus, corpora_of, format_words
 from .corpus_supply import open_supply
 from .experience_config import ExperienceTrainingConfig
+from .processes import join
+from .progress import show_progress
 from .scratch import END, build_model, build_tokenizer, deepened, fit_vocabulary, graft, name_classes, widened
-from .supervised import Example, Trainer, answer_spans, encode_chat, show_progress
+from .supervised import Example, Trainer, answer_spans, encode_chat
 
 
 def load_model(config: ExperienceTrainingConfig, corpora: Sequence[Corpus]) -> tuple[Any, Any, dict[str, int]]:
@@ -127,10 +129,12 @@ def main(config: ExperienceTrainingConfig) -> dict[str, Any]:
     checkpoints = config.out / "checkpoints"
     if config.resume:
         trainer.resume(checkpoints)
+    is_main = trainer.processes.is_main
+    drawing = config if is_main else replace(config, workers=0)  # the main process draws for all
     seconds = config.max_minutes and config.max_minutes * 60
     with (
-        open_supply(config, corpora, tokenizer, classes) as supply,
-        show_progress("experience model", config.out / "metrics.jsonl", trainer.steps) as on_log,
+        open_supply(drawing, corpora, tokenizer, classes) as supply,
+        show_progress("experience model", config.out / "metrics.jsonl", trainer.steps, is_main) as on_log,
     ):
         trainer.run(supply, int(config.million_tokens * 1e6), seconds, on_log, checkpoints)
     card = {
@@ -156,4 +160,6 @@ def main(config: ExperienceTrainingConfig) -> dict[str, Any]:
 if __name__ == "__main__":
     import tyro
 
-    print(json.dumps(main(tyro.cli(ExperienceTrainingConfig, description=__doc__)), indent=2))
+    told = main(tyro.cli(ExperienceTrainingConfig, description=__doc__))
+    if join("auto").is_main:
+        print(json.dumps(told, indent=2))

@@ -96,3 +96,5 @@ class ExperienceTrainingConfig:
             raise ValueError(f"`outcome_weight` must be > 0, got {self.outcome_weight}")
         if self.lora_rank and self.vocabulary == "fit":
             raise ValueError("`lora_rank` needs `vocabulary='keep'`: adapters cannot learn a new vocabulary")
+        if self.lora_rank and self.training.shard:
+            raise ValueError("`lora_rank` must be 0 with `training.shard`, which shares out what is trained")

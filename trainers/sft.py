@@ -28,8 +28,10 @@ from .checkpoint import check_start, save_policy
 from .corpus import format_words, permuted
 from .disk import writing
 from .logs import read_metrics
+from .processes import join
+from .progress import show_progress
 from .scratch import name_classes
-from .supervised import Example, SupervisedConfig, Trainer, collate, nll_sum, show_progress
+from .supervised import Example, SupervisedConfig, Trainer, collate
 from .supply import StatelessSupply
 
 
@@ -79,8 +81,11 @@ class SFTConfig:
     """Trade a third more computing for much less memory."""
     lora_rank: int = 0
     """Rank of LoRA adapters on all linear layers, merged into the saved policy, >= 0; 0 trains every weight."""
+    shard: bool = False
+    """Whether several processes (`accelerate launch`) share out weights, gradients and optimizer (FSDP); False: each
+    holds everything."""
     device: str = "auto"
-    """"auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", ..."""
+    """"auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", ...; of several processes each takes its own."""
     log_every: int = 50
     """Steps between log lines."""
     save_every: int = 250
@@ -102,6 +107,10 @@ class SFTConfig:
             raise ValueError(f"`pass_tokens` must be >= 1 or None, got {self.pass_tokens}")
         if self.lora_rank < 0:
             raise ValueError(f"`lora_rank` must be >= 0, got {self.lora_rank}")
+        if self.lora_rank and self.shard:
+            raise ValueError(
+                f"`lora_rank` must be 0 with `shard`, which shares out what is trained, got {self.lora_rank}"
+            )
 
 
 @dataclass(frozen=True)
@@ -171,12 +180,11 @@ def held_out_loss(trainer: Trainer, examples: Sequence[Example], batch: int = 16
     """Mean nats per response token on held-out episodes; None where there are none."""
     import torch
 
-    total, count = 0.0, 0.0
+    total, count, device = 0.0, 0.0, trainer.processes.device
     with torch.no_grad():
         for start in range(0, len(examples), batch):
             ids_BT, weights_BT = collate(examples[start : start + batch], trainer.tokenizer.pad_token_id or 0)
-            device = trainer.model.device
-            loss, weight = nll_sum(trainer.model, ids_BT.to(device), weights_BT.to(device))
+            loss, weight = trainer.network(ids_BT.to(device), weights_BT.to(device))
             total, count = total + float(loss), count + float(weight)
     return total / count if count else None
 
@@ -189,9 +197,7 @@ def load_base(config: SFTConfig) -> tuple[Any, Any]:
     """
     from dreamgym_env.checkpoints import load_checkpoint
 
-    model, tokenizer = load_checkpoint(config.model, "float32", config.device)
-    if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model, tokenizer = load_checkpoint(config.model, "float32", join(config.device).device)
     return (with_adapters(model, config.lora_rank, config.seed) if config.lora_rank else model), tokenizer
 
 
@@ -209,7 +215,8 @@ def train(config: SFTConfig, trajectories: Iterable[Trajectory]) -> dict[str, An
     if config.resume:
         trainer.resume(folder / "checkpoints")
     supply, budget = supply_of(config, data, tokenizer), _token_budget(data.train, config)
-    with show_progress("SFT", folder / "metrics.jsonl", trainer.steps) as on_log:
+    is_main = trainer.processes.is_main
+    with show_progress("SFT", folder / "metrics.jsonl", trainer.steps, is_main) as on_log:
         trainer.run(supply, budget, on_log=on_log, checkpoints=folder / "checkpoints")
     report = {
         "config": asdict(config),
@@ -222,10 +229,13 @@ def train(config: SFTConfig, trajectories: Iterable[Trajectory]) -> dict[str, An
         "tokens": trainer.tokens,
         "held_out_loss_before": before,
         "held_out_loss": held_out_loss(trainer, data.held_out),
-        "log": read_metrics(folder / "metrics.jsonl"),
+        "log": read_metrics(folder / "metrics.jsonl") if is_main else [],
     }
+    policy = model.merge_and_unload() if config.lora_rank else trainer.whole_model()
+    if not is_main:
+        return report
     with writing(folder, "the checkpoints are whole"):
-        save_policy(folder, model.merge_and_unload() if config.lora_rank else model, tokenizer)
+        save_policy(folder, policy, tokenizer)
         (folder / "sft.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return report
 
@@ -281,6 +291,8 @@ def _supervised(config: SFTConfig) -> SupervisedConfig:
         weight_decay=config.weight_decay,
         clip=config.clip,
         bf16=fast_bfloat16(config.device) if config.bf16 is None else config.bf16,
+        gradient_checkpointing=config.gradient_checkpointing,
+        shard=config.shard,
         device=config.device,
         log_every=config.log_every,
         save_every=config.save_every,
@@ -298,7 +310,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; `--help` lists every setting."""
     import tyro
 
-    print(json.dumps(run(tyro.cli(SFTConfig, args=arguments, description=__doc__)), indent=1))
+    config = tyro.cli(SFTConfig, args=arguments, description=__doc__)
+    report = run(config)
+    if join(config.device).is_main:
+        print(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ All functions that make something whole talk to all processes, so that each of t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +23,29 @@ class Whole:
 
     def state_dict(self) -> Mapping[str, Any]:
         return self.state
+
+
+@dataclass(frozen=True)
+class WholeModel:
+    """A model that is shared out, with whole weights for those who save it."""
+
+    model: Any
+    weights: Mapping[str, Any]
+
+    def save_pretrained(self, folder: Path) -> None:
+        """As the model's own."""
+        self.model.save_pretrained(folder, state_dict=dict(self.weights))
+
+
+class WithLoss(nn.Module):
+    """A model whose forward pass is a loss, so that what is shared out is made whole for all of the pass."""
+
+    def __init__(self, model: Any, loss: Callable[..., Any]) -> None:
+        super().__init__()
+        self.model, self.loss = model, loss
+
+    def forward(self, *inputs: Any) -> Any:
+        return self.loss(self.model, *inputs)
 
 
 def share_out(network: nn.Module, device: torch.device, processes: int) -> None:
@@ -70,6 +94,14 @@ def copy_weights(source: nn.Module, target: nn.Module) -> None:
     with torch.no_grad():
         for name, tensor in source.state_dict().items():
             places[name].copy_(whole(tensor))
+
+
+def take_weights(target: nn.Module, source: Mapping[str, Tensor]) -> None:
+    """Gives a module that is shared out whole weights by their names; of tied ones the source has one name."""
+    with torch.no_grad():
+        for name, tensor in target.state_dict().items():
+            if name in source:
+                tensor.copy_(_share_of(source[name], tensor))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ import numpy as np
 from dreamgym_env.types import Conversation
 
 from .disk import writing
-from .logs import read_metrics
+from .processes import join
 from .supply import Supply, random_state, set_random_state
 
 if TYPE_CHECKING:
@@ -81,8 +80,13 @@ class SupervisedConfig:
     """Largest gradient norm."""
     bf16: bool = False
     """Whether the forward pass runs in bfloat16 autocast; only worth it where the processor has bfloat16 units."""
+    gradient_checkpointing: bool = False
+    """Trade a third more computing for much less memory."""
+    shard: bool = False
+    """Whether several processes (`accelerate launch`) share out weights, gradients and optimizer (FSDP); False: each
+    holds everything."""
     device: str = "auto"
-    """"auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", ..."""
+    """"auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", ...; of several processes each takes its own."""
     log_every: int = 20
     """Steps between log lines."""
     save_every: int = 250
@@ -147,15 +151,22 @@ class Trainer:
     """A model, its optimiser and how far they have come; checkpoints keep all of it without pickle.
 
     A run that was stopped and goes on makes the same steps as one that was not, bit for bit on a CPU, where tokens
-    bound it; time would bound it elsewhere.
+    bound it; time would bound it elsewhere. Several processes read a batch together and make the steps of one.
     """
 
     def __init__(self, model: Any, tokenizer: Any, config: SupervisedConfig) -> None:
         import torch
 
-        from dreamgym_env.checkpoints import device_named
+        from .sharding import WithLoss, share_out
 
-        self.model, self.tokenizer, self.config = model.to(device_named(config.device)), tokenizer, config
+        self.processes = join(config.device)
+        self.model, self.tokenizer, self.config = model.to(self.processes.device), tokenizer, config
+        if config.gradient_checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        self.network = WithLoss(self.model, nll_sum)
+        self.shared = config.shard and self.processes.count > 1
+        if self.shared:
+            share_out(self.network, torch.device(self.processes.device), self.processes.count)
         self.optimizer = torch.optim.AdamW(
             model.parameters(), config.learning_rate, betas=(0.9, 0.95), weight_decay=config.weight_decay
         )
@@ -174,13 +185,19 @@ class Trainer:
         Raises:
             DataError: the newest checkpoint is damaged.
         """
+        from safetensors.torch import load_file
+
         from .checkpoint import find_checkpoint, load_optimizer, load_state, load_weights
+        from .sharding import SharedOptimizer, take_weights
 
         checkpoint = find_checkpoint(folder)
         if checkpoint is None:
             return False
-        load_weights(checkpoint / "policy", self.model)
-        load_optimizer(checkpoint, self.optimizer)
+        if self.shared:
+            take_weights(self.model, load_file(checkpoint / "policy" / "model.safetensors"))
+        else:
+            load_weights(checkpoint / "policy", self.model)
+        load_optimizer(checkpoint, SharedOptimizer(self.optimizer) if self.shared else self.optimizer)
         state = load_state(checkpoint)
         self.steps, self.tokens, self.seconds = state["steps"], state["tokens"], state["seconds"]
         self.recent, self._left = state.get("recent", []), state.get("pool")
@@ -205,7 +222,7 @@ class Trainer:
             for number, indices in enumerate(batches(pool, self.config.batch_tokens, self.rng), 1):
                 if number <= used:
                     continue
-                elapsed = time.monotonic() - started
+                elapsed = self.processes.from_main(lambda: time.monotonic() - started)
                 progress = max(self.tokens / max_tokens, elapsed / max_seconds if max_seconds else 0.0)
                 if progress >= 1:
                     self.model.eval()
@@ -230,43 +247,67 @@ class Trainer:
             "rng": random_state(self.rng),
             "tokens": self.tokens if left is None else left["tokens"],
         }
-        return supply.draw(drawn_with["tokens"]), drawn_with, 0 if left is None else left["used"]
+        pool = self.processes.from_main(lambda: supply.draw(drawn_with["tokens"]))
+        return pool, drawn_with, 0 if left is None else left["used"]
 
     def _step(self, rows: Sequence[Example], progress: float) -> float:
         import torch
 
-        device, loss = self.model.device, 0.0
+        device, loss = torch.device(self.processes.device), 0.0
         torch.manual_seed(self.config.seed + self.steps)  # dropout draws the same after a resume
         for group in self.optimizer.param_groups:
             group["lr"] = rate(self.steps, progress, self.config)
         weight = max(1.0, float(sum(row.weights[1:].sum() for row in rows)))
+        nothing = [Example(rows[0].ids[:2], np.zeros(2, np.float32))]
         for part in self._passes(rows):
-            ids_BT, weights_BT = collate([rows[index] for index in part], self.tokenizer.pad_token_id)
+            ids_BT, weights_BT = collate([rows[index] for index in part] or nothing, self.tokenizer.pad_token_id)
             with torch.autocast(device.type, torch.bfloat16, enabled=self.config.bf16):
-                total, _ = nll_sum(self.model, ids_BT.to(device), weights_BT.to(device))
-            (total / weight).backward()
+                total, _ = self.network(ids_BT.to(device), weights_BT.to(device))
+            # FSDP takes the mean over the processes
+            (total * (self.processes.count if self.shared else 1) / weight).backward()
             loss += float(total.detach()) / weight
+        if self.processes.count > 1 and not self.shared:
+            self.processes.sum_gradients(self.model.parameters())
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.steps += 1
         self.tokens += len(rows) * max(len(row) for row in rows)
-        return loss
+        return self.processes.sum(loss)
 
     def _passes(self, rows: Sequence[Example]) -> list[list[int]]:
-        """The rows of a batch as they are read together."""
-        if self.config.pass_tokens is None:
-            return [list(range(len(rows)))]
+        """The rows of a batch that this process reads, as they are read together; as many passes in every process, the
+        last ones of nothing where it has fewer."""
         from .batches import pack_by_length
 
-        return pack_by_length([len(row) for row in rows], self.config.pass_tokens)
+        limit, count = self.config.pass_tokens, self.processes.count
+        shares = [list(range(first, len(rows), count)) for first in range(count)]
+        passes = [
+            [[share[at] for at in part] for part in pack_by_length([len(rows[one]) for one in share], limit)]
+            if limit and share
+            else [share]
+            for share in shares
+        ]
+        mine = passes[self.processes.index]
+        return mine + [[]] * (max(map(len, passes)) - len(mine))
 
     def _checkpoint(self, folder: Path, pool: dict[str, Any]) -> None:
         from .checkpoint import save_checkpoint
+        from .sharding import whole_optimizer
 
         counts = {"steps": self.steps, "tokens": self.tokens, "seconds": self.seconds}
         state: dict[str, Any] = {**counts, "recent": self.recent, "pool": pool}
-        save_checkpoint(folder, self.steps, self.model, self.tokenizer, self.optimizer, state, keep_last=1)
+        model = self.whole_model()
+        optimizer = whole_optimizer(self.optimizer) if self.shared else self.optimizer
+        if self.processes.is_main:
+            save_checkpoint(folder, self.steps, model, self.tokenizer, optimizer, state, keep_last=1)
+        self.processes.wait()
+
+    def whole_model(self) -> Any:
+        """What `save_pretrained` writes whole; every process has to ask for it."""
+        from .sharding import WholeModel, whole_weights
+
+        return WholeModel(self.model, whole_weights(self.model).state) if self.shared else self.model
 
     def _report(self, elapsed: float, progress: float) -> dict[str, Any]:
         return {
@@ -279,9 +320,12 @@ class Trainer:
         }
 
     def save(self, folder: Path, card: dict[str, Any] | None = None) -> None:
-        """Weights, tokenizer, and `dreamgym.json` with `card`."""
+        """Weights, tokenizer, and `dreamgym.json` with `card`; the main process writes."""
+        model = self.whole_model()
+        if not self.processes.is_main:
+            return
         with writing(folder, "the checkpoints are whole"):
-            self.model.save_pretrained(folder)
+            model.save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
             if card is not None:
                 (folder / "dreamgym.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
@@ -291,37 +335,3 @@ def answer_spans(weights: np.ndarray) -> list[tuple[int, int]]:
     """`[start, end)` of every run of learned tokens, that is, of every assistant turn."""
     edges = np.flatnonzero(np.diff(np.concatenate(([0], (weights > 0).astype(np.int8), [0]))))
     return [(int(start), int(end)) for start, end in zip(edges[::2], edges[1::2], strict=True)]
-
-
-@contextmanager
-def show_progress(
-    title: str, log_file: Path | None = None, steps: int = 0
-) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A rich progress bar over `progress` in [0, 1]; every report also goes to a JSON-lines file.
-
-    Of an earlier run's file those lines stay that tell of the first `steps` steps, which a resumed run goes on from.
-    """
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    if log_file:
-        log_file.parent.mkdir(parents=True, exist_ok=True)
-        kept = [row for row in (read_metrics(log_file) if log_file.exists() else []) if row["step"] <= steps]
-        log_file.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[detail]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns) as bar:
-        task = bar.add_task(title, total=1.0, detail="")
-
-        def on_log(report: dict[str, Any]) -> None:
-            detail = f"loss {report['loss']:.4f}, {report['tokens'] / 1e6:.2f}M tokens, {report['tokens_per_second']}/s"
-            bar.update(task, completed=report["progress"], detail=detail)
-            if log_file:
-                with writing(log_file, "the checkpoints are whole"), log_file.open("a", encoding="utf-8") as log:
-                    log.write(json.dumps(report) + "\n")
-
-        yield on_log
-        bar.update(task, completed=1.0)
