@@ -63,6 +63,11 @@ ROOMS = {
     "center_penalties": True, "updates": 8,
 }  # fmt: skip
 """What GRPO in the bundled ALFWorld has otherwise: docs/alfworld.md tells why."""
+TURNS = {
+    "settings": ("horizon=30",), "temperature": 1.0, "learning_rate": 3e-4, "warmup_updates": 1, "kl_coef": 0.01,
+    "entropy_coef": 0.0, "critic_learning_rate": 1e-3, "mini_batch": 8, "gae_level": "turn", "gae_lambda": 0.95,
+}  # fmt: skip
+"""The same of PPO: docs/ppo.md tells why."""
 PAGES = {"updates": 12, "tasks_per_update": 48, "keep_share": 0.25, "learning_rate": 1e-4}
 """What GRPO in the bundled MiniWoB++ has otherwise than there: docs/webarena.md tells why."""
 
@@ -73,10 +78,9 @@ def test_those_of_the_bundled_models(algorithm: str) -> None:
     shop, rooms, web = (presets[f"laptop/{name}"][1] for name in ("webshop", "alfworld", "miniwob"))
     assert presets["small"][1] == shop
     assert (shop.policy, shop.env_id, rooms.env_id) == ("embedded", "DreamGym-WebShop-v0", "DreamGym-ALFWorld-v0")
-    otherwise = {} if algorithm == "ppo" else ROOMS
-    assert rooms == dataclasses.replace(shop, env_id=rooms.env_id, **otherwise)
-    pages = {"updates": 16} if algorithm == "ppo" else PAGES
-    assert web == dataclasses.replace(rooms, env_id="DreamGym-MiniWoB-v0", settings=(), **pages)
+    assert rooms == dataclasses.replace(shop, env_id=rooms.env_id, **(TURNS if algorithm == "ppo" else ROOMS))
+    like, pages = (shop, {}) if algorithm == "ppo" else (rooms, {"settings": (), **PAGES})
+    assert web == dataclasses.replace(like, env_id="DreamGym-MiniWoB-v0", **pages)
     assert (shop.updates, shop.temperature, shop.max_tokens, shop.context_tokens) == (16, 0.8, 48, 4096)
     assert (shop.learning_rate, shop.mini_batch, shop.kl_coef, shop.device) == (2e-4, 16, 0.0, "cpu")
 

@@ -104,8 +104,21 @@ PRESETS = {
     "small": (f"{_SMALL}: laptop/webshop under its first name.", _LAPTOP),
     "laptop/webshop": (f"{_SMALL}, in the bundled dream of WebShop.", _LAPTOP),
     "laptop/alfworld": (
-        f"{_SMALL}, in the bundled dream of ALFWorld.",
-        replace(_LAPTOP, env_id="DreamGym-ALFWorld-v0"),
+        f"{_SMALL}, in the bundled dream of ALFWorld, cut off after 30 steps.",
+        replace(
+            _LAPTOP,
+            env_id="DreamGym-ALFWorld-v0",
+            settings=("horizon=30",),
+            temperature=1.0,
+            learning_rate=3e-4,
+            warmup_updates=1,
+            critic_learning_rate=1e-3,
+            mini_batch=8,
+            kl_coef=0.01,
+            entropy_coef=0.0,
+            gae_level="turn",
+            gae_lambda=0.95,
+        ),
     ),
     "laptop/miniwob": (
         f"{_SMALL}, in the bundled dream of MiniWoB++.",
