@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from dreamgym_env.decoding import Answers, is_looping, pick
+from dreamgym_env.incremental import IncrementalDecoder
 from dreamgym_env.language_model import TransformersModel, load_language_model
 from dreamgym_env.types import LanguageModel, ModelError, Sampling
 
@@ -134,6 +135,22 @@ def test_groups_of_one_prompt_are_read_once() -> None:
         expected = score(model, [*ids, *answer.token_ids], 1.0)[len(ids) - 1 : -1]
         found = expected.gather(1, torch.tensor(answer.token_ids)[:, None])[:, 0]
         torch.testing.assert_close(torch.tensor(answer.logprobs), found, atol=1e-4, rtol=0)
+
+
+def test_room_is_made_now_and_then_not_for_every_newcomer(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    resize = IncrementalDecoder.resize
+    monkeypatch.setattr(IncrementalDecoder, "resize", lambda *given: (made.append(given[1]), resize(*given))[1])
+    model = model_of("lfm2")
+    prompts = [[number, *range(40)] for number in range(60)]
+    for prompt in prompts:
+        model.generate([prompt], Sampling(0.0, max_tokens=2))
+    assert made == sorted(made)
+    assert 60 <= made[-1] <= 90
+    assert len(made) < 14
+    read = model.counts.prefilled
+    model.generate(prompts, Sampling(0.0, max_tokens=2))
+    assert model.counts.prefilled == read + 60  # all were kept
 
 
 def test_rows_that_leave_early_do_not_disturb_the_others() -> None:
