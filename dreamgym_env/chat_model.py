@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any, Literal
 from dreamgym_env.types import Completion, Conversation, ModelError, Sampling
 
 _RETRIED_STATUS = frozenset({408, 409, 425, 429})  # and everything from 500 on
+_TOO_LONG = re.compile(r"context[ _]length|context window|prompt.{0,60}too long", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,8 @@ class ChatModel:
     def _give_up(self, error: Exception, attempts: int) -> Completion:
         self._count(errors=1)
         said = f"{type(error).__name__}: {error}".replace(self._client.api_key, "***")
-        return Completion("", "error", error=f"{self.model} gave no answer in {attempts} attempts; {said}")
+        found = f"{self.model} gave no answer in {attempts} attempts; {said}"
+        return Completion("", "error", error=found, overflow=_says_too_long(error))
 
     def _count(self, **more: int) -> None:
         with self._lock:
@@ -189,6 +192,14 @@ def _client(base_url: str | None, api_key_env: str, timeout: float) -> Any:
     if not key:
         raise ModelError(f"set the environment variable {api_key_env} to the endpoint's key, or give `base_url`")
     return openai.OpenAI(base_url=base_url, api_key=key, timeout=timeout, max_retries=0)
+
+
+def _says_too_long(error: Exception) -> bool:
+    """Whether a refused request was longer than the model's context: OpenAI has a code for it, vLLM, SGLang and others
+    say it in words."""
+    if getattr(error, "status_code", None) not in (400, 413, 422):
+        return False
+    return getattr(error, "code", None) == "context_length_exceeded" or bool(_TOO_LONG.search(str(error)))
 
 
 def _worth_retrying(error: Exception) -> bool:

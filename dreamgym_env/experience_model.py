@@ -9,7 +9,14 @@ from typing import Any, Protocol
 
 from dreamgym_env.domain import Domain
 from dreamgym_env.parsing import parse_prediction
-from dreamgym_env.prompts import demonstrations_of, experience_messages, heard, retry_message, user_turn
+from dreamgym_env.prompts import (
+    demonstrations_of,
+    experience_messages,
+    heard,
+    retry_message,
+    told_steps,
+    user_turn,
+)
 from dreamgym_env.types import (
     Completion,
     Demonstration,
@@ -84,6 +91,8 @@ class _Step:
     prompt: str
     demonstrations: list[Demonstration]
     messages: list[Message]
+    skipped: int = 0
+    """Steps of the past, from the first one on, that the messages leave out."""
     attempts: int = 0
     result: Prediction | ParseError | None = None
 
@@ -92,7 +101,8 @@ class ExperienceModel:
     """Predicts reasoning trace, next state, reward and end for a batch of steps.
 
     `counts` adds up, over the model's life: `steps`, `known` (those that the episode itself answers), `witnessed`
-    (those that real demonstrations do), `completions`, `model_errors` (the language model gave none), `unparsed`,
+    (those that real demonstrations do), `completions`, `shortened` (steps whose conversation was too long for the
+    language model, so that its first steps were left out), `model_errors` (the language model gave none), `unparsed`,
     `mended`, `contradictions` (drawn again) and `failed` (steps given up).
     """
 
@@ -188,13 +198,33 @@ class ExperienceModel:
 
     def _complete(self, steps: list[_Step], temperature: float) -> None:
         sampling = Sampling(temperature=temperature, max_tokens=self.config.max_tokens)
-        completions = self.language_model.complete([step.messages for step in steps], sampling)
-        self.counts["completions"] += len(completions)
-        for step, completion in zip(steps, completions, strict=True):
-            step.attempts += 1
-            step.result = self._read(step, completion)
-            if isinstance(step.result, ParseError) and self.config.explain_retries and completion.text:
-                step.messages += [{"role": "assistant", "content": completion.text}, retry_message(step.result.reason)]
+        while steps:
+            completions = self.language_model.complete([step.messages for step in steps], sampling)
+            self.counts["completions"] += len(completions)
+            shortened = []
+            for step, completion in zip(steps, completions, strict=True):
+                if completion.overflow and self._shorten(step):
+                    shortened.append(step)
+                    continue
+                step.attempts += 1
+                step.result = self._read(step, completion)
+                if isinstance(step.result, ParseError) and self.config.explain_retries and completion.text:
+                    advice = [{"role": "assistant", "content": completion.text}, retry_message(step.result.reason)]
+                    step.messages += advice
+            steps = shortened
+
+    def _shorten(self, step: _Step) -> bool:
+        """Leaves more of the episode's first steps out; False where none is left.
+
+        Twice as many each time, so that the next steps leave out as many and find the same beginning kept.
+        """
+        past = len(told_steps(step.context))
+        if step.skipped >= past:
+            return False
+        self.counts["shortened"] += not step.skipped
+        step.skipped = min(past, 2 * step.skipped or 1)
+        step.messages = experience_messages(self.domain, step.context, step.prompt, step.skipped)
+        return True
 
     def _read(self, step: _Step, completion: Completion) -> Prediction | ParseError:
         if completion.finish_reason == "error":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dreamgym_env.chat_model import ChatModel
@@ -187,7 +188,7 @@ class TransformersModel:
         if 0 < len(prompt) < self.max_context:
             return None
         found = f"the prompt has {len(prompt)} tokens, the context holds {self.max_context} with the answer"
-        return Completion("", "error", error=found)
+        return Completion("", "error", error=found, overflow=len(prompt) > 0)
 
     def _split(
         self, prompts: Sequence[Sequence[int]], items: list[int], sampling: Sampling
@@ -213,7 +214,11 @@ class TransformersModel:
             else:
                 pad_id = self._tokenizer.pad_token_id or 0
                 run_generate(self._model, prompts, answers, self.counts, pad_id)
-        return [answers.completion(item) for item in range(len(prompts))]
+        drawn = [answers.completion(item) for item in range(len(prompts))]
+        return [
+            replace(one, overflow=len(one.token_ids) == limit < sampling.max_tokens and one.finish_reason == "length")
+            for one, limit in zip(drawn, limits, strict=True)
+        ]
 
     def _prefix_engine(self) -> PrefixEngine:
         """The engine, with the weights as they are now."""

@@ -2,7 +2,8 @@
 
 An episode is one conversation that only ever grows: each step adds a user turn (recalled lines, demonstrations, the
 quoted action) and the answer. Nothing that was said is taken back, so that a prefix cache, ours or a server's, keeps
-all but the newest turn, and a whole trajectory trains as one sequence.
+all but the newest turn, and a whole trajectory trains as one sequence. Where it outgrows the model's context, its first
+steps are left out.
 """
 
 from __future__ import annotations
@@ -88,14 +89,23 @@ def answer_of(domain: Domain, step: Transition) -> str:
     return answer(step.reasoning_trace, state, step.reward, step.terminated)
 
 
-def experience_messages(domain: Domain, context: StepContext, prompt: str) -> list[Message]:
+def told_steps(context: StepContext) -> list[Transition]:
+    """The steps of the past that stand in the conversation.
+
+    Those at which nothing happened (impossible actions that the domain answered) are left out: they changed nothing.
+    """
+    return [transition for transition in context.history if transition.possible or transition.prompt]
+
+
+def experience_messages(domain: Domain, context: StepContext, prompt: str, skipped: int = 0) -> list[Message]:
     """The conversation up to and including this step's question `prompt` (from `user_turn`).
 
-    Steps at which nothing happened (impossible actions that the domain answered) are left out: they changed nothing.
+    Without the first `skipped` of `told_steps` it reads as if the episode had begun in the state behind them.
     """
     messages: list[Message] = [{"role": "system", "content": domain.experience_instruction}]
-    past = [transition for transition in context.history if transition.possible or transition.prompt]
-    head = opening(context.task, told(domain, "", context.task.initial_state))
+    past = told_steps(context)[skipped:]
+    start = context.task.initial_state if not skipped else past[0].state if past else context.state
+    head = opening(context.task, told(domain, "", start))
     for transition in past:
         turn = transition.prompt or user_turn(transition.action, (), ())
         reply = answer_of(domain, transition)

@@ -159,6 +159,8 @@ class Completion:
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
     error: str = ""
+    overflow: bool = False
+    """Whether the model's context had no room for the conversation, or for the end of the answer."""
 
 
 @runtime_checkable

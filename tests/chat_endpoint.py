@@ -81,6 +81,13 @@ class Handler(BaseHTTPRequestHandler):
     def fault_400(self) -> None:
         self.reply(400, {"error": {"message": f"bad request with key {self.headers['Authorization']}"}})
 
+    def fault_long(self) -> None:
+        said = "This model's maximum context length is 64 tokens. However, you requested 90 tokens."
+        self.reply(400, {"object": "error", "message": said, "type": "BadRequestError", "code": 400})
+
+    def fault_code(self) -> None:
+        self.reply(400, {"error": {"message": "Shorten your messages.", "code": "context_length_exceeded"}})
+
     def fault_drop(self) -> None:
         self.connection.close()
 

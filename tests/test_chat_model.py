@@ -88,6 +88,14 @@ def test_a_refused_request_is_not_repeated_and_the_key_stays_secret(
     assert "sk-very-secret" not in completion.error + repr(model) + str(vars(model))
 
 
+def test_a_conversation_that_is_too_long_is_told_from_other_refusals(endpoint: Endpoint) -> None:
+    endpoint.faults = ["long", "code", "400", "500"]
+    told = [chat(endpoint, max_retries=0).complete(say("context length"), Sampling())[0] for _ in range(5)]
+    assert [one.finish_reason for one in told] == ["error"] * 4 + ["stop"]
+    assert [one.overflow for one in told] == [True, True, False, False, False]
+    assert len(endpoint.requests) == 5
+
+
 def test_length_and_content_filter(endpoint: Endpoint) -> None:
     endpoint.faults = ["length", "filter"]
     cut, withheld = chat(endpoint, concurrency=1).complete(say("a", "b"), Sampling())

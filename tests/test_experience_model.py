@@ -222,6 +222,48 @@ def test_what_the_domain_can_mend_is_not_drawn_again() -> None:
     assert (counts.get("mended"), counts["contradictions"], counts["failed"]) == (None, 2, 1)
 
 
+def episode_of(steps: int) -> StepContext:
+    """An episode that has opened page after page, and its next action."""
+    states = [SEARCH_STATE, *(render(ResultsPage(n, 99, (Row(f"B{n}", f"Rug {n}", "$2.00"),))) for n in range(1, 99))]
+    actions = ["search[rug]", *["click[Next >]"] * 99]
+    past = [
+        Transition(TASK, n, states[n], actions[n], states[n + 1], prompt=f'Action: "{actions[n]}"')
+        for n in range(steps)
+    ]
+    return StepContext(TASK, tuple(past), states[steps], actions[steps])
+
+
+def test_a_conversation_that_is_too_long_leaves_its_first_steps_out() -> None:
+    asked: list[int] = []
+
+    def script(call: int, row: int, conversation: Conversation) -> Completion | str:
+        pages = sum(message["role"] == "assistant" for message in conversation)
+        asked.append(pages)
+        if pages > 5:
+            return Completion("", "error", error="too long", overflow=True)
+        assert "Page 4 (" in conversation[1]["content"]  # as if it had begun there
+        assert "Task: Find me rugs" in conversation[1]["content"]
+        return answer("", render(ResultsPage(10, 99, (Row("BX", "Last rug", "$2.00"),))), 0.0, False)
+
+    model, _ = model_of(script, use_known=False, use_recall=False)
+    first, second = model.predict([episode_of(9), episode_of(9)])
+    assert isinstance(first, Prediction)
+    assert first == second
+    assert first.attempts == 1
+    assert asked == [9, 9, 8, 8, 7, 7, 5, 5]  # without 1, 2 and 4 of nine
+    assert model.counts["shortened"] == 2
+    assert model.counts["failed"] == 0
+
+
+def test_a_step_that_is_too_long_by_itself_is_given_up() -> None:
+    model, said = model_of(lambda *_: Completion("", "error", error="too long", overflow=True), use_known=False)
+    (result,) = model.predict([episode_of(3)])
+    assert isinstance(result, ParseError)
+    assert result.reason == "too long"
+    assert [len(call[0]) for call in said.calls] == [8, 6, 4, 2, 2, 2]  # all three attempts, the past left out once
+    assert (model.counts["shortened"], model.counts["failed"]) == (1, 1)
+
+
 def test_another_configuration_of_the_same_model() -> None:
     model, said = model_of([GARBAGE, GARBAGE, GARBAGE, GARBAGE])
     model.predict([SEARCH])

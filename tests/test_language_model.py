@@ -212,6 +212,17 @@ def test_stop_strings_end_the_answer_and_are_cut_off(kind: str) -> None:
     assert len(cut.token_ids) < 30
 
 
+@pytest.mark.parametrize("kind", ["lfm2", "gpt2"])
+def test_an_answer_that_the_context_cuts_is_an_overflow(kind: str) -> None:
+    model = model_of(kind)
+    model.max_context = 24
+    rows = [[5] * 18, [5] * 10, [5] * 30, []]
+    drawn = model.generate(rows, Sampling(max_tokens=8), stop_ids=[])
+    assert [len(one.token_ids) for one in drawn] == [6, 8, 0, 0]
+    assert [one.finish_reason for one in drawn] == ["length", "length", "error", "error"]
+    assert [one.overflow for one in drawn] == [True, False, True, False]
+
+
 def test_rows_without_room_are_error_values() -> None:
     model = model_of("lfm2", max_context=20)
     long, empty, tight, fine = model.generate([[1] * 20, [], [1] * 17, [2]], Sampling(max_tokens=5), stop_ids=[])
