@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import multiprocessing
 import subprocess
 import sys
@@ -82,6 +84,21 @@ def test_training_is_the_same_with_workers(config: ExperienceTrainingConfig) -> 
     experience.main(replace(config, out=config.out.with_name("ahead"), workers=1))
     one, other = (load_file(config.out.with_name(name) / "model.safetensors") for name in ("model", "ahead"))
     assert all(np.array_equal(one[name].numpy(), other[name].numpy()) for name in one)
+
+
+def test_a_checkpoint_of_another_version_is_told(config: ExperienceTrainingConfig, tmp_path: Path) -> None:
+    config = replace(config, out=tmp_path / "old", training=replace(config.training, save_every=2))
+    experience.main(config)
+    (checkpoint,) = (config.out / "checkpoints").iterdir()
+    state = json.loads((checkpoint / "state.json").read_text("utf-8"))
+    del state["pool"]["supply"]["of"]
+    (checkpoint / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    told = (checkpoint / "state.json").read_bytes()
+    manifest = json.loads((checkpoint / "manifest.json").read_text("utf-8"))
+    manifest["state.json"] = {"bytes": len(told), "sha256": hashlib.sha256(told).hexdigest()}
+    (checkpoint / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    with pytest.raises(DataError, match="another version wrote it; train on from its folder `policy`"):
+        experience.main(replace(config, resume=True, million_tokens=0.05))
 
 
 def test_two_processes_make_the_steps_of_one_on_what_the_first_draws(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dreamgym_env.types import Conversation
+from dreamgym_env.types import Conversation, DataError
 
 from .disk import writing
 from .processes import join
@@ -240,8 +240,14 @@ class Trainer:
         in the midst of, where a resumed run begins."""
         left, self._left = self._left, None
         if left is not None:
-            supply.restore(left["supply"])
-            set_random_state(self.rng, left["rng"])
+            try:
+                supply.restore(left["supply"])
+                set_random_state(self.rng, left["rng"])
+            except (KeyError, TypeError, ValueError) as error:
+                raise DataError(
+                    f"the checkpoint must say what was drawn before it as this version does, got {error!r}: another "
+                    "version wrote it; train on from its folder `policy` as a new base"
+                ) from error
         drawn_with = {
             "supply": supply.state(),
             "rng": random_state(self.rng),
