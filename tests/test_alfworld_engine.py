@@ -116,8 +116,8 @@ def test_a_start_before_a_receptacle_is_read() -> None:
 def test_a_translation_is_made_once_kept_and_made_again_where_it_is_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DREAMGYM_CACHE", str(tmp_path / "cache"))
     data = json.loads(games()[0].path.read_text(encoding="utf-8"))
+    monkeypatch.setenv("DREAMGYM_CACHE", str(tmp_path / "cache"))
     problem = data["pddl_domain"], data["pddl_problem"]
     translation.translate.cache_clear()
     made = translation.translate(*problem)
@@ -132,7 +132,15 @@ def test_a_translation_is_made_once_kept_and_made_again_where_it_is_damaged(
     with monkeypatch.context() as patch:
         patch.setattr(translation, "translate_anew", None)  # from the file alone
         assert again() == made
-    for damaged in (b"", whole[: len(whole) // 2], b"no archive", gzip.compress(b"[]"), gzip.compress(b'{"sas": 3}')):
+    spoilt = whole[:200] + bytes(byte ^ 255 for byte in whole[200:260]) + whole[260:]
+    for damaged in (
+        b"",
+        spoilt,
+        whole[: len(whole) // 2],
+        b"no archive",
+        gzip.compress(b"[]"),
+        gzip.compress(b'{"sas": 3}'),
+    ):
         file.write_bytes(damaged)
         assert again() == made
         assert file.read_bytes() == whole

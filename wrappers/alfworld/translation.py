@@ -1,5 +1,5 @@
-"""What Fast Downward makes of a game's PDDL problem, kept in memory and on disk: a third of a second to a second and a
-half of processor time for each game, by far the most costly part of loading one."""
+"""What Fast Downward makes of a game's PDDL problem, kept in memory and on disk: by far the most costly part of loading
+one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import tempfile
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ class Translation:
 def translate(domain: str, problem: str) -> Translation:
     """The translation of a PDDL problem: the kept one, else a new one, which is then kept."""
     file = kept_file(domain, problem)
-    with suppress(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError):  # none, or a damaged one
+    with suppress(OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError):  # none, or damaged
         return from_json(json.loads(gzip.decompress(file.read_bytes())))
     made = translate_anew(domain, problem)
     with suppress(OSError):  # no room or no right to write costs time alone
