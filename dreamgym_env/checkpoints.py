@@ -70,6 +70,11 @@ def fast_bfloat16(device: str) -> bool:
     return any(bool(probe()) for probe in probes if probe is not None)
 
 
+def in_bfloat16(asked: bool | None, device: str) -> bool:
+    """Whether to compute in bfloat16: as asked; None asks for it where this device is faster so."""
+    return fast_bfloat16(device) if asked is None else asked
+
+
 def _libraries() -> tuple[Any, Any]:
     try:
         import torch

@@ -13,8 +13,9 @@ torch = pytest.importorskip("torch")
 
 from guessing_world import demonstrations, make_checkpoint, make_policy, run_settings  # noqa: E402
 
+from dreamgym_env import checkpoints  # noqa: E402
 from dreamgym_env.language_model import TransformersModel  # noqa: E402
-from dreamgym_env.trainers import cli, grpo, learning, ppo  # noqa: E402
+from dreamgym_env.trainers import cli, grpo, ppo  # noqa: E402
 from dreamgym_env.trainers.batches import make_batch, response_logits  # noqa: E402
 from dreamgym_env.trainers.checkpoint import list_checkpoints  # noqa: E402
 from dreamgym_env.trainers.grpo_config import GRPOConfig  # noqa: E402
@@ -127,7 +128,7 @@ def test_gradient_checkpointing_recomputes_and_changes_no_gradient(config: Any, 
 
 def test_bfloat16_is_of_the_forward_pass_alone(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     gaps = {}
-    monkeypatch.setattr(learning, "fast_bfloat16", lambda device: device == "cpu")
+    monkeypatch.setattr(checkpoints, "fast_bfloat16", lambda device: device == "cpu")
     for bf16 in (False, True, None):
         run = prepare(config(bf16=bf16, lora_rank=0, output="unused"))
         assert {weight.dtype for weight in run.network.parameters()} == {torch.float32}

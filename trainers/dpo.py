@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dreamgym_env.checkpoints import fast_bfloat16
+from dreamgym_env.checkpoints import in_bfloat16
 from dreamgym_env.types import Trajectory
 
 from .adapters import lora_config
@@ -120,7 +120,7 @@ def make_trainer(config: DPOConfig, model: Any, tokenizer: Any, pairs: Pairs) ->
         warmup_steps=config.warmup_steps,
         weight_decay=config.weight_decay,
         max_grad_norm=config.clip,
-        bf16=fast_bfloat16(config.device) if config.bf16 is None else config.bf16,
+        bf16=in_bfloat16(config.bf16, config.device),
         gradient_checkpointing=config.gradient_checkpointing,
         use_cpu=config.device == "cpu",
         logging_steps=config.log_every,

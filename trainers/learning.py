@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dreamgym_env.checkpoints import fast_bfloat16
+from dreamgym_env.checkpoints import in_bfloat16
 
 from .agent import Rollout
 from .batches import Batch, pack_by_length, padding_share
@@ -180,5 +180,5 @@ def sum_over_processes(run: Run[RunConfig], sums: dict[str, float]) -> dict[str,
 
 def autocast(run: Run[RunConfig]) -> Any:
     """bfloat16 for forward passes where `bf16` asks for it."""
-    kind, wanted = run.accelerator.device.type, run.config.bf16
-    return torch.autocast(kind, torch.bfloat16, enabled=fast_bfloat16(kind) if wanted is None else wanted)
+    kind = run.accelerator.device.type
+    return torch.autocast(kind, torch.bfloat16, enabled=in_bfloat16(run.config.bf16, kind))

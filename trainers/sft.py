@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from dreamgym_env.checkpoints import fast_bfloat16
+from dreamgym_env.checkpoints import in_bfloat16
 from dreamgym_env.domain import load_domain
 from dreamgym_env.trajectories import read_trajectories
 from dreamgym_env.types import DataError, Trajectory
@@ -290,7 +290,7 @@ def _supervised(config: SFTConfig) -> SupervisedConfig:
         warmup_steps=config.warmup_steps,
         weight_decay=config.weight_decay,
         clip=config.clip,
-        bf16=fast_bfloat16(config.device) if config.bf16 is None else config.bf16,
+        bf16=in_bfloat16(config.bf16, config.device),
         gradient_checkpointing=config.gradient_checkpointing,
         shard=config.shard,
         device=config.device,
