@@ -23,10 +23,10 @@ class Rule:
     """A form of instruction and what it asks for.
 
     `kind`: "answer" (the message says what `<>` stands for on the newest such page), "shown" (some page, as it was seen
-    last, shows all `lines` and none of `absent`; nothing is said where it does not show `sure`) or "open" (such a page
-    is in view at the end). `page`: the title and the address, joined by a blank. `exact`: the answer is nothing else.
-    `first`: of several lines the first one counts. `post`: which one of a list of posts or commits gives the slots
-    `post` or `message`.
+    last, shows all `lines` and none of `absent`) or "open" (such a page is in view at the end). A page that does not
+    show `sure` tells nothing. `page`: the title and the address, joined by a blank. `exact`: the answer is nothing
+    else. `first`: of several lines the first one counts. `post`: which one of a list of posts or commits gives the
+    slots `post` or `message`.
     """
 
     instruction: str
@@ -92,6 +92,39 @@ RULES = (
          "{title} - Common Room http://reddit.com/f/{forum}/*", ("row * | {text}",)),
     Rule("Subscribe to the forum {forum}.", "shown", "/f/{forum} - *", ("button Unsubscribe",)),
     Rule("Change my biography to '{text}'.", "shown", "My Page - *", ("text Biography: {text}",)),
+    Rule("How many stars did {author} give {product}?", "answer", "{product} - Market Hall *",
+         ("row {author} | <> stars | *",), exact=True),
+    Rule("Change my city to {city}.", "shown", "My Account - *", ("text City: {city}",)),
+    Rule("Order {quantity} of {product}.", "shown", "Order * - Market Hall *",
+         ("text Date: 2023-07-01", "text Status: Pending", "row {product} | * | {quantity} pieces")),
+    Rule("What is the rating of {product} in the category {category}?", "answer", "{category} - Market Hall *",
+         ("row {product} | * | <> stars",), exact=True),
+    Rule("How many pieces of the bestseller of {month} 2023 were sold?", "answer", "Bestsellers of {month} 2023 - *",
+         ("row * | <> sold",), exact=True),
+    Rule("What is the phone number of the customer {name}?", "answer", "Customers - *", ("row {name} | * | <> | *",)),
+    Rule("In which city does the customer {name} live?", "answer", "Customers - *", ("row {name} | * | * | <>",)),
+    Rule("Ship order {order}.", "shown", "Order {order} - Market Hall Admin *", ("text Order status: Complete",)),
+    Rule("Set the stock of {product} to {stock}.", "shown", "{product} - Market Hall Admin *",
+         ("text Stock: {stock} left",)),
+    Rule("On which day was '{message}' committed to {project}?", "answer",
+         "Commit * - Forgeworks http://gitlab.com/{project}/*", ("text Date: <>",), sure="text Message: {message}"),
+    Rule("Invite {user} to {project}.", "shown", "Members of {project} - *", ("row {user} | Role: Guest",)),
+    Rule("How many stars has the project {project}?", "answer", "Projects - *", ("row {project} | * | <> stars",),
+         exact=True),
+    Rule("Reopen the issue '{title}' of {project}.", "shown",
+         "{title} - Forgeworks http://gitlab.com/{project}/issue/*", ("text State: open",)),
+    Rule("Who opened the issue '{title}' of {project}?", "answer", "Issues of {project} - *",
+         ("row {title} | * | <> | *",)),
+    Rule("Comment '{text}' on the newest post in the forum {forum}.", "shown",
+         "{post} - Common Room http://reddit.com/f/{forum}/*", ("row * | {text}",), post="newest"),
+    Rule("Downvote the post '{title}' in the forum {forum}.", "shown",
+         "{title} - Common Room http://reddit.com/f/{forum}/*", ("text You downvoted this",)),
+    Rule("How many points has the post '{title}' in the forum {forum}?", "answer", "* http://reddit.com/f/{forum}*",
+         ("row {title} | * | <> points | *",), exact=True),
+    Rule("Who wrote the post '{title}' in the forum {forum}?", "answer", "* http://reddit.com/f/{forum}*",
+         ("row {title} | <> | *",)),
+    Rule("Show me the forum {forum}, sorted by {key}.", "open", "* http://reddit.com/f/{forum}?sort={key}"),
+    Rule("What is my user name in the forums?", "answer", "My Page - *", ("text User: <>",)),
 )  # fmt: skip
 _READ = tuple(re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.+)", re.escape(rule.instruction))) for rule in RULES)
 _POST = re.compile(r"(?P<post>.+) \| \w+ \| (?P<day>[\d-]+) \| (?P<points>\d+) points \| (?P<talk>\d+) comments")
@@ -162,6 +195,10 @@ def _fits(text: str, template: str, slots: Slots) -> bool:
     return _match(text, template, slots) is not None
 
 
+def _shows(page: WebPage, line: str, slots: Slots) -> bool:
+    return any(_fits(words(one), line, slots) for one in page.lines)
+
+
 def _open(rule: Rule, slots: Slots, page: WebPage) -> Reached:
     met = _fits(_told(page), rule.page, slots)
     return Reached(met, ((f"{_filled(rule.page, slots)}, here {_told(page)}", met),), _head(page))
@@ -179,6 +216,8 @@ def _answered(rule: Rule, slots: Slots, pages: Sequence[WebPage], message: str) 
             told = [(line, value) for line, value in told if value == slots["message"]]
         if rule.first and page.above:
             return Reached(None)
+        if rule.sure and not _shows(page, rule.sure, slots):
+            continue
         if rule.exact or rule.first:
             told = told[:1]
         if told and len({value for _, value in told}) == 1:
@@ -208,7 +247,7 @@ def _shown(rule: Rule, slots: Slots, pages: Sequence[WebPage]) -> Reached:
         met = all(holds for _, holds in checks)
         if met or not best.met:
             shown = tuple(one.line() for one in found if one is not None)
-            told = not rule.sure or any(_fits(words(one), rule.sure, slots) for one in page.lines)
+            told = not rule.sure or _shows(page, rule.sure, slots)
             hidden = not told if met else bool(page.above or page.below)
             best = Reached(None if hidden else met, tuple(checks), (*_head(page), *shown))
     return best

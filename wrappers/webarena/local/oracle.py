@@ -5,11 +5,14 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from dreamgym_env.domains.web_actions import ENDS
-from dreamgym_env.domains.web_page import Element, Text, WebPage
+from dreamgym_env.domains.web_goals import reached
+from dreamgym_env.domains.web_page import Element, Text, WebPage, page_of
 from dreamgym_env.domains.web_trail import Key, link_key
+from dreamgym_env.types import Task, Transition
 
 from .tasks import Move, plan_of
 
@@ -26,7 +29,7 @@ class Oracle:
         self.slip, self.rng = slip, random.Random(seed)
         self.done, self.scrolled = 0, False
         self.thought = ""
-        """What the last action was meant to do, "" where it was none of the plan."""
+        """What the last action was meant to do, or what an answer rests on; "" where it was none of the plan."""
 
     def act(self, env: Any) -> str:
         """The next action, as text."""
@@ -39,7 +42,9 @@ class Oracle:
         plan = plan_of(int(real.task.task_id.removeprefix("local-")))
         move = plan[self.done]
         if not move.role:
-            return f"{move.verb}({self._said(real.page, move)!r})"
+            message = self._said(real.page, move)
+            self.thought = grounds(real.task, real.transitions, message)
+            return f"{move.verb}({message!r})"
         element = place(real.page, move)
         if element is not None:
             self.done, self.scrolled = self.done + 1, False
@@ -77,6 +82,14 @@ def action_on(move: Move, element: Element) -> str:
 def thought_of(move: Move) -> str:
     """What the move means to do."""
     return f"{move.verb} {move.role} {move.name}"
+
+
+def grounds(task: Task, history: Sequence[Transition], message: str) -> str:
+    """The line of a page that a right answer rests on (`row 'Ada Castell | 4 stars | Gift'`), without its number; ""
+    for a wrong one."""
+    states = (task.initial_state, *(step.next_state for step in history))
+    found = reached(task.instruction, [page for state in states if (page := page_of(state))], message)
+    return re.sub(r"^\[\d+\] ", "", found.lines[-1]) if found.met and found.lines else ""
 
 
 def place(page: WebPage, move: Move) -> Element | None:

@@ -9,7 +9,7 @@ from dreamgym_env.domains.web_actions import ENDS, parse_call
 from dreamgym_env.domains.web_page import WebPage, page_of
 from dreamgym_env.types import Task, Transition
 
-from .oracle import LONG, action_on, place, thought_of
+from .oracle import LONG, action_on, grounds, place, thought_of
 from .tasks import Move, plan_of
 
 
@@ -31,6 +31,7 @@ class SiteReader:
         plan = plan_of(int(number))
         move = plan[progress(plan, history)]
         if not move.role:
+            self.thought = grounds(task, history, move.value)
             return action_of(page, move) or "noop()"
         self.thought = thought_of(move)
         if found := action_of(page, move):
