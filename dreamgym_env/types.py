@@ -9,9 +9,13 @@ from typing import Literal, Protocol, runtime_checkable
 Origin = Literal["seed", "generated"]
 Source = Literal["real", "dream"]
 Split = Literal["train", "held_out"]
-EndReason = Literal["success", "failure", "time_limit", "left_sites", "model_error", "site_error", "login_expired"]
+EndReason = Literal[
+    "success", "failure", "time_limit", "context_overflow", "left_sites", "model_error", "site_error", "login_expired"
+]
 BROKEN: frozenset[EndReason] = frozenset(("model_error", "site_error", "login_expired"))
 """Ends that say nothing of the agent: a language model, a web site or its login failed. Masked, never scored."""
+CUT_OFF: frozenset[EndReason] = frozenset(("time_limit", "context_overflow"))
+"""Ends of the episode and not of its task: the horizon, or the agent's context, which only its trainer knows."""
 Message = Mapping[str, str]
 """One chat message: `{"role": "system" | "user" | "assistant", "content": text}`."""
 Conversation = Sequence[Message]

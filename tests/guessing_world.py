@@ -237,7 +237,7 @@ def make_episode(
         Transition(task, step, "a", "say[sun]", "b", float(reason == "success" and step == len(turns) - 1))
         for step in range(len(turns) - broken)
     )
-    return Rollout(Trajectory(task, steps, reason), tuple(turns), False, tuple(closing_ids), windowed)
+    return Rollout(Trajectory(task, steps, reason), tuple(turns), tuple(closing_ids), windowed)
 
 
 def demonstrations(count: int, seed: int = 0, words: tuple[str, ...] = WORDS) -> list[Trajectory]:

@@ -25,7 +25,7 @@ from dreamgym_env.trainers.estimates import Estimated, Valued, estimate, prolong
 from dreamgym_env.trainers.logs import read_metrics  # noqa: E402
 from dreamgym_env.trainers.ppo_config import PRESETS, PPOConfig  # noqa: E402
 from dreamgym_env.trainers.run import save  # noqa: E402
-from dreamgym_env.types import DataError, Sampling, Task  # noqa: E402
+from dreamgym_env.types import CUT_OFF, DataError, Sampling, Task  # noqa: E402
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -134,7 +134,7 @@ def test_the_state_that_an_episode_was_cut_off_in_is_valued_as_if_it_went_on(con
     run = ppo.prepare(config(context_tokens=60))
     torch.nn.init.normal_(run.critic.head.weight)
     rollouts = collected(run)
-    cut = next(one for one in rollouts if one.trajectory.end_reason == "time_limit")
+    cut = next(one for one in rollouts if one.trajectory.end_reason in CUT_OFF)
     assert cut.closing_ids
     assert all(not one.closing_ids for one in rollouts if one.trajectory.success)
     with torch.no_grad():

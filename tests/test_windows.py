@@ -141,7 +141,7 @@ def test_a_window_that_outgrows_the_context_ends_the_episode_and_is_counted(sett
     run = prepare(GRPOConfig(**settings(context_tokens=58)))
     over = [rollout for rollout in collected(run) if rollout.context_overflow]
     assert over
-    assert all(one.trajectory.end_reason == "time_limit" and len(one.turns) == 1 for one in over)
+    assert all(one.trajectory.end_reason == "context_overflow" and len(one.turns) == 1 for one in over)
     assert rounds.describe(run, over)["collect/context_overflows"] == len(over)
     with pytest.raises(ValueError, match="`context_tokens` must hold the first prompt and a response"):
         collected(prepare(GRPOConfig(**settings(context_tokens=30))))

@@ -45,20 +45,23 @@ class Turn:
 class Rollout:
     """A trajectory with its tokens. `reward` is the outcome reward, summed over the steps.
 
-    `context_overflow` tells that the episode ended because the next turn did not fit into the context. `closing_ids`
-    are what the agent would have read next, () where the episode came to its end instead of being cut off. `windowed`:
-    each turn is a sequence of its own.
+    `closing_ids` are what the agent would have read next, () where the episode came to its end instead of being cut
+    off. `windowed`: each turn is a sequence of its own.
     """
 
     trajectory: Trajectory
     turns: tuple[Turn, ...]
-    context_overflow: bool = False
     closing_ids: tuple[int, ...] = ()
     windowed: bool = False
 
     @property
     def reward(self) -> float:
         return sum(transition.reward for transition in self.trajectory.transitions)
+
+    @property
+    def context_overflow(self) -> bool:
+        """Whether the episode ended because the next turn did not fit into the context."""
+        return self.trajectory.end_reason == "context_overflow"
 
     @property
     def sequences(self) -> list[Rollout]:

@@ -201,7 +201,8 @@ def dream_one(run: Run[GRPOConfig], tries: int = 8) -> Trajectory:
     tasks: Sequence[Task] = run.pool.tasks[:tries]
     sampling = Sampling(temperature=run.config.eval_temperature, max_tokens=run.config.max_tokens)
     episodes = [group[0].trajectory for group in play(run, run.pool, tasks, 1, sampling, run.config.seed)]
-    return min(episodes, key=lambda one: ("success", "failure", "time_limit", "model_error").index(one.end_reason))
+    best = ("success", "failure", "time_limit", "context_overflow", "model_error")
+    return min(episodes, key=lambda one: best.index(one.end_reason))
 
 
 def audited(config: DemoConfig, run: Run[GRPOConfig]) -> tuple[str, dict[str, Any]]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from dreamgym_env.types import CUT_OFF
+
 from .agent import Rollout, Turn
 from .batches import make_batch, response_logits
 from .learning import autocast, in_passes
@@ -78,7 +80,7 @@ def estimate(run: Run[PPOConfig], rollouts: Sequence[Rollout]) -> tuple[list[Est
 
 def goes_on(config: PPOConfig, rollout: Rollout) -> bool:
     """Whether the episode's value goes on behind its last turn: its time or its context was over, not its task."""
-    return config.bootstrap and rollout.trajectory.end_reason == "time_limit"
+    return config.bootstrap and rollout.trajectory.end_reason in CUT_OFF
 
 
 def prolonged(run: Run[PPOConfig], rollout: Rollout) -> Rollout:

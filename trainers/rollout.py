@@ -48,7 +48,6 @@ class _Episode:
     thought: str = ""
     transitions: list[Transition] = field(default_factory=list)
     end_reason: EndReason | None = None
-    overflow: bool = False
 
     def prompt(self) -> list[int]:
         return [*self.ids, *self.pending]
@@ -58,8 +57,9 @@ class _Episode:
 class Collector:
     """What `collect` needs beside tasks: the agent's model, the environments, how to sample, and the longest context.
 
-    `context_tokens`: an episode whose next prompt and longest response exceed it ends with "time_limit". `history`:
-    None shows the agent the whole conversation; k >= 0 shows it the last k steps, in a chat of its own for each turn.
+    `context_tokens`: an episode whose next prompt and longest response exceed it ends with "context_overflow".
+    `history`: None shows the agent the whole conversation; k >= 0 shows it the last k steps, in a chat of its own for
+    each turn.
     """
 
     model: TokenModel
@@ -139,7 +139,7 @@ def _tick(collector: Collector, chat: AgentChat, running: dict[int, _Episode]) -
     limit = collector.context_tokens - collector.sampling.max_tokens
     for episode in running.values():
         if len(episode.ids) + len(episode.pending) > limit:
-            episode.end_reason, episode.overflow = "time_limit", True
+            episode.end_reason = "context_overflow"
     active = {index: episode for index, episode in sorted(running.items()) if episode.end_reason is None}
     if not active:
         return
@@ -213,6 +213,4 @@ def _rollout(collector: Collector, episode: _Episode, number: int) -> Rollout:
         collector.policy,
         f"{collector.policy}-{number}-{episode.task.task_id}",
     )
-    return Rollout(
-        trajectory, tuple(episode.turns), episode.overflow, episode.pending, windowed=collector.history is not None
-    )
+    return Rollout(trajectory, tuple(episode.turns), episode.pending, windowed=collector.history is not None)

@@ -47,8 +47,8 @@ class RunConfig:
     learn from; k >= 0 for the task, the number of steps so far, the last k states and actions and the present state,
     where each turn is a sequence of its own."""
     context_tokens: int = 16384
-    """Longest sequence (episode, or with `history` turn), in tokens; an episode that outgrows it ends with "time_limit"
-    and is counted."""
+    """Longest sequence (episode, or with `history` turn), in tokens; an episode that outgrows it ends with
+    "context_overflow" and is counted."""
 
     learning_rate: float = 1e-6
     """AdamW's rate; adapters (`lora_rank`) want about ten times as much."""
