@@ -151,14 +151,16 @@ class ChatModel:
         if sampling.stop:
             fields["stop"] = list(sampling.stop)
         response = self._client.chat.completions.create(**{**fields, **self._options})
-        self._count_tokens(getattr(response, "usage", None))
+        usage = getattr(response, "usage", None)
+        self._count_tokens(usage)
         choices = getattr(response, "choices", None)
         if not choices or getattr(choices[0], "message", None) is None:
             raise Unusable(f"the response has no choices: {str(response)[:200]!r}")
         text, reason = choices[0].message.content or "", choices[0].finish_reason
         if reason == "content_filter":
             return self._give_up(Unusable("the endpoint's content filter withheld the answer"), 1)
-        return Completion(text, "length" if reason == "length" else "stop")
+        tokens = getattr(usage, "completion_tokens", None)
+        return Completion(text, "length" if reason == "length" else "stop", tokens=tokens)
 
     def _give_up(self, error: Exception, attempts: int) -> Completion:
         self._count(errors=1)

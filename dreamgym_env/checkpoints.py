@@ -21,9 +21,10 @@ def load_checkpoint(
     _, transformers = _libraries()
     device = device_named(device)
     options: dict[str, Any] = {"dtype": _dtype(dtype, device), "trust_remote_code": trust_remote_code}
+    on_hub, path = path.startswith("hf:"), path.removeprefix("hf:")
     folder = Path(path).expanduser()
-    if _looks_like_folder(path) and not folder.is_dir():
-        raise ModelError(f"no folder {path}: give a folder with config.json and *.safetensors, or a hub id 'org/name'")
+    if not on_hub and _looks_like_folder(path) and not folder.is_dir():
+        raise ModelError(f"no folder {path}: give a folder with config.json and *.safetensors, or 'hf:org/name'")
     adapter = folder / "adapter_config.json"
     base = _adapter_base(adapter) if adapter.is_file() else path
     if folder.is_dir():

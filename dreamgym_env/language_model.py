@@ -76,10 +76,10 @@ class TransformersModel:
         trust_remote_code: bool = False,
         **options: Any,
     ) -> TransformersModel:
-        """The checkpoint at `path`: a folder, a folder with a LoRA adapter, or a hub id. Safetensors only.
+        """The checkpoint at `path`: a folder, a folder with a LoRA adapter, or on the hub. Safetensors only.
 
         Args:
-            path: where it is.
+            path: where it is; on the hub "org/name" or "hf:org/name".
             dtype: "auto" (bfloat16 on a GPU, float32 on a CPU), "float32", "bfloat16" or "float16".
             device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", ...
             device_map: given to `transformers` to spread a large model ("auto"); `device` is then ignored.
@@ -254,9 +254,7 @@ def load_language_model(spec: str, **options: Any) -> LanguageModel:
     if kind == "openai" and rest:
         named = re.fullmatch(r"(.+?)@(https?://.+)", rest)
         return ChatModel(named[1], named[2], **options) if named else ChatModel(rest, **options)
-    if kind == "hf" and rest:
-        return TransformersModel.load(rest, **options)
-    if os.path.isdir(spec):
+    if (kind == "hf" and rest) or os.path.isdir(spec):
         return TransformersModel.load(spec, **options)
     raise ValueError(
         "a language model must be named as 'openai:MODEL@URL', 'openai:MODEL', an existing folder with a checkpoint, "

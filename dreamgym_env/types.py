@@ -165,6 +165,8 @@ class Completion:
     error: str = ""
     overflow: bool = False
     """Whether the model's context had no room for the conversation, or for the end of the answer."""
+    tokens: int | None = None
+    """How many tokens the answer has, as an endpoint told; None where it did not, and where `token_ids` are given."""
 
 
 @runtime_checkable

@@ -25,6 +25,7 @@ class Endpoint(ThreadingHTTPServer):
         self.active = self.most_active = 0
         self.lock = threading.Lock()
         self.delay = 0.0
+        self.tells_usage = True
 
     @property
     def url(self) -> str:
@@ -69,7 +70,8 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(
             200,
             {"id": "x", "object": "chat.completion", "created": 1, "model": body["model"]}
-            | {"choices": [choice], "usage": usage_with_cache},
+            | {"choices": [choice]}
+            | ({"usage": usage_with_cache} if self.server.tells_usage else {}),
         )
 
     def fault_429(self) -> None:

@@ -112,6 +112,14 @@ def test_usage_and_cost_by_hand(endpoint: Endpoint) -> None:
     assert chat(endpoint).cost is None
 
 
+def test_an_answer_has_its_tokens_counted_where_the_endpoint_tells_them(endpoint: Endpoint) -> None:
+    endpoint.faults = ["length"]
+    assert [one.tokens for one in chat(endpoint, concurrency=1).complete(say("a", "b"), Sampling())] == [3, 3]
+    endpoint.tells_usage, endpoint.faults = False, ["", "400"]
+    told = chat(endpoint, concurrency=1).complete(say("a", "b"), Sampling())
+    assert [(one.finish_reason, one.tokens) for one in told] == [("stop", None), ("error", None)]
+
+
 def test_inside_a_running_event_loop(endpoint: Endpoint) -> None:
     async def cell() -> str:
         return chat(endpoint).complete(say("notebook"), Sampling())[0].text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +13,14 @@ from rich.console import Console
 
 pytest.importorskip("torch")
 
-from guessing_world import make_checkpoint, make_task
+from guessing_world import make_checkpoint, make_task, run_settings
 
 from dreamgym_env.trainers import cli
 from dreamgym_env.trainers import evaluate as module
 from dreamgym_env.trainers.agent import Rollout, Turn
 from dreamgym_env.trainers.evaluate import EvaluateConfig, choose_episodes, summarise, wilson_interval
 from dreamgym_env.trainers.evaluate_table import tables
+from dreamgym_env.trainers.run_config import RunConfig
 from dreamgym_env.trajectories import read_trajectories
 from dreamgym_env.types import EndReason, Trajectory, Transition
 
@@ -47,6 +49,8 @@ def test_broken_episodes_are_no_failures() -> None:
     assert (result.n, result.successes, result.success_rate) == (2, 1, 0.5)
     assert result.end_reasons == {"success": 1, "failure": 1, "model_error": 1}
     assert (result.mean_steps, result.mean_response_tokens, result.steps) == (2.0, 4.0, 13)
+    uncounted = replace(rollout("failure", 1), turns=(Turn((), ()),))
+    assert summarise([rollout("success", 1), uncounted], "X-v0", "dream").mean_response_tokens is None
     empty = summarise([rollout("model_error", 1)], "X-v0", "dream")
     assert (empty.n, empty.low, empty.high) == (0, 0.0, 1.0)
 
@@ -81,6 +85,38 @@ def test_the_command_plays_held_out_tasks_and_repeats_itself(
     assert len({episode.task.task_id for episode in episodes}) == 3
     module.main([*arguments.split(), "--trajectories", str(tmp_path / "b.jsonl")])
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
+
+
+def hub_with(folder: Path, name: str, checkpoint: Path, patch: pytest.MonkeyPatch) -> None:
+    """The hub's cache in `folder` with this one checkpoint, and no network."""
+    constants = pytest.importorskip("huggingface_hub").constants
+    patch.setattr(constants, "HF_HUB_CACHE", str(folder))
+    patch.setattr(constants, "HF_HUB_OFFLINE", True)
+    kept, commit = folder / f"models--{name.replace('/', '--')}", "0" * 40
+    shutil.copytree(checkpoint, kept / "snapshots" / commit)
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text(commit, encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "policy"), [("org/guesser", "org/guesser"), ("org/guesser", "hf:org/guesser"), ("gpt2", "hf:gpt2")]
+)
+def test_a_policy_from_the_hub(name: str, policy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dreamgym_env.language_model import TransformersModel, load_language_model
+    from dreamgym_env.trainers.run import load_policy
+
+    checkpoint = make_checkpoint(tmp_path / "policy")
+    hub_with(tmp_path / "hub", name, checkpoint, monkeypatch)
+    config = EvaluateConfig(
+        policy, "guessing_world:Guess-v0", episodes=3, max_tokens=8, context_tokens=256, settings=("tasks=9",),
+        device="cpu", trajectories=str(tmp_path / "a.jsonl"),
+    )  # fmt: skip
+    assert module.run(config) == module.run(replace(config, policy=str(checkpoint), trajectories=None))
+    assert {one.policy for one in read_trajectories(tmp_path / "a.jsonl")} == {name.removeprefix("org/")}
+    settings = run_settings(Path("unused"), tmp_path / "run", policy=policy)
+    assert load_policy(RunConfig(**settings), policy, "cpu").model.config.hidden_size == 32
+    if policy.startswith("hf:"):
+        assert isinstance(load_language_model(policy, device="cpu"), TransformersModel)
 
 
 def test_greedy_and_sampled_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

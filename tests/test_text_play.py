@@ -75,6 +75,19 @@ def test_an_unanswered_episode_is_broken_and_not_failed(endpoint: Endpoint) -> N
         played(endpoint, 1)
 
 
+def test_a_refused_long_prompt_is_a_failure_and_not_broken(endpoint: Endpoint) -> None:
+    endpoint.faults = ["", "", "long", "code"]  # both episodes, in their second turn
+    rollouts = played(endpoint, 2)
+    assert [one.trajectory.end_reason for one in rollouts] == ["context_overflow"] * 2
+    assert [len(one.turns) for one in rollouts] == [len(one.trajectory.transitions) for one in rollouts] == [1, 1]
+    result = module.summarise(rollouts, "Guess-v0", "real")
+    assert (result.n, result.successes, result.broken, result.context_overflows) == (2, 0, 0, 2)
+    endpoint.faults = ["long", "400"]
+    assert [one.trajectory.end_reason for one in played(endpoint, 3)] == ["context_overflow", "model_error", "success"]
+    endpoint.faults = ["long"]
+    assert [one.trajectory.end_reason for one in played(endpoint, 1)] == ["context_overflow"]
+
+
 def test_what_cannot_be_read_or_done_is_counted() -> None:
     with serving(lambda messages: "I shall think about it") as server:
         (rollout,) = played(server, 1)
@@ -93,6 +106,22 @@ def test_evaluate_takes_an_endpoint(endpoint: Endpoint, tmp_path: Path) -> None:
     assert (result.n, result.successes, result.mean_steps, result.invalid_actions) == (5, 5, 2.0, 0)
     assert json.loads((tmp_path / "a.json").read_text("utf-8"))["success_rate"] == 1.0
     assert {one.policy for one in read_trajectories(tmp_path / "a.jsonl")} == {"guesser"}
+    endpoint.faults = ["long"] * 3
+    result = module.run(replace(config, episodes=4))
+    assert (result.n, result.successes, result.context_overflows, result.mean_response_tokens) == (4, 1, 3, 1.5)
+    ends = [one.end_reason for one in read_trajectories(tmp_path / "a.jsonl")]
+    assert ends == ["context_overflow"] * 3 + ["success"]
+
+
+def test_evaluate_tells_the_tokens_that_an_endpoint_counts(
+    endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = EvaluateConfig(f"openai:guesser@{endpoint.url}", "guessing_world:Guess-v0", episodes=2)
+    assert module.report(config)["mean_response_tokens"] == 6.0  # 3 in each of 2 turns
+    assert "unknown" not in capsys.readouterr().err
+    endpoint.tells_usage = False
+    assert json.loads(json.dumps(module.report(config)))["mean_response_tokens"] is None
+    assert "unknown" in capsys.readouterr().err
 
 
 def test_the_random_agent_plays_in_any_world() -> None:

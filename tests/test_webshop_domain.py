@@ -22,6 +22,7 @@ from dreamgym_env.domains.webshop import (
 from dreamgym_env.domains.webshop_conditions import (
     Conditions,
     all_shown,
+    asked_options,
     denied,
     lowest_price,
     stated_conditions,
@@ -446,6 +447,19 @@ def test_wanted_words() -> None:
         "art", "with", "oak", "for", "halls",
     ]  # fmt: skip
     assert wanted_words("A rug!") == ["a", "rug"]
+
+
+def test_a_tasks_type_is_the_number_of_its_options() -> None:
+    types = {
+        "Find me soft rugs, and price lower than 30.00 dollars": "0 options",
+        "Find me soft rugs with color: dark red": "1 option",
+        TASK.instruction: "2 options",
+        "find me a red rug in size small, and price lower than 30.00 dollars": "free text",
+        "i need tea in flavor: mint, and price lower than 30.00 dollars": "free text",
+    }
+    assert {text: WEBSHOP.task_type(replace(TASK, instruction=text)) for text in types} == types
+    found = {(len(goal.options), asked_options(goal.instruction)) for goal in shop_env().shop.goals}
+    assert found == {(count, count) for count in range(4)}
 
 
 def test_lowest_price() -> None:

@@ -30,6 +30,7 @@ class Turn:
     `response_logprobs` are natural logs at the sampling temperature, one per response id (or empty for
     demonstrations, which nobody sampled). `valid`: an action of the grammar could be read; `possible`: the state
     offered it; `trained`: the response may be learned from; `cut`: it hit the token limit before its end.
+    `told_tokens`: how many tokens an endpoint counted in a response of which only the text came, None where it did not.
     """
 
     prompt_ids: tuple[int, ...]
@@ -39,6 +40,12 @@ class Turn:
     possible: bool = True
     trained: bool = True
     cut: bool = False
+    told_tokens: int | None = None
+
+    @property
+    def counted_tokens(self) -> int | None:
+        """Tokens of the response, None where it came as text and nobody counted them."""
+        return len(self.response_ids) if self.prompt_ids or self.response_ids else self.told_tokens
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,13 @@ class Rollout:
     @property
     def response_tokens(self) -> int:
         return sum(len(turn.response_ids) for turn in self.turns)
+
+    @property
+    def counted_tokens(self) -> int | None:
+        """As `response_tokens`, but also of responses without ids; None where nobody counted those."""
+        told = [turn.counted_tokens for turn in self.turns]
+        known = [count for count in told if count is not None]
+        return sum(known) if len(known) == len(told) else None
 
     @property
     def per_step_tokens(self) -> int:

@@ -32,7 +32,8 @@ class Evaluation:
 
     `success_rate` and the 95% Wilson interval `low`, `high` are in [0, 1], NaN-free: 0 and [0, 1] where n is 0.
     `mean_reward` is the environment's summed reward per episode. `invalid_rate` and `impossible_rate` are shares of
-    all actions. `steps` counts every environment step taken, broken episodes included.
+    all actions. `mean_response_tokens` is None where nobody counted them: a script, or an endpoint without `usage`.
+    `steps` counts every environment step taken, broken episodes included.
     """
 
     env_id: str
@@ -44,7 +45,7 @@ class Evaluation:
     high: float
     mean_reward: float
     mean_steps: float
-    mean_response_tokens: float
+    mean_response_tokens: float | None
     steps: int
     invalid_actions: int
     impossible_actions: int
@@ -69,9 +70,9 @@ class EvaluateConfig:
     """What to evaluate, and where."""
 
     policy: str
-    """Checkpoint folder, hub name, "embedded" (the bundled starting policy of the environment's domain),
-    "openai:MODEL@URL" for any compatible endpoint, or "script:NAME" for a demonstrator of a real environment
-    (`script:oracle`, ...); "script:random" plays in any environment."""
+    """Checkpoint folder, hub name (ORG/NAME or hf:ORG/NAME), "embedded" (the bundled starting policy of the
+    environment's domain), "openai:MODEL@URL" for any compatible endpoint, or "script:NAME" for a demonstrator of a
+    real environment (`script:oracle`, ...); "script:random" plays in any environment."""
     env_id: str = "Real-WebShop-v0"
     """Gymnasium id, dream or real; `module:Id-v0` imports the module first."""
     split: Split = "held_out"
@@ -183,7 +184,7 @@ def summarise(
         high=high,
         mean_reward=_mean([rollout.reward for rollout in counted]),
         mean_steps=_mean([len(rollout.turns) for rollout in counted]),
-        mean_response_tokens=_mean([rollout.response_tokens for rollout in counted]),
+        mean_response_tokens=_mean_if_known([rollout.counted_tokens for rollout in counted]),
         steps=actions,
         invalid_actions=invalid,
         impossible_actions=impossible,
@@ -256,7 +257,7 @@ def player(config: EvaluateConfig, pool: EnvPool) -> Player:
 
     def sample(temperature: float, tasks: Sequence[Task], progress: Progress | None) -> list[Rollout]:
         sampling = Sampling(temperature, max_tokens=config.max_tokens)
-        policy = told(Path(config.policy).name, temperature)
+        policy = told(Path(config.policy.removeprefix("hf:")).name, temperature)
         collector = Collector(model, pool, sampling, config.context_tokens, policy, config.history)
         return evaluate(collector, config.env_id, tasks, config.seed, progress)[1]
 
@@ -328,6 +329,11 @@ def report(config: EvaluateConfig) -> dict[str, Any]:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
+
+
+def _mean_if_known(values: Sequence[int | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return _mean(known) if len(known) == len(values) else None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

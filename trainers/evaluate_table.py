@@ -32,7 +32,7 @@ def tables(policy: str, results: Sequence[Evaluation]) -> list[Table]:
             rate(one.successes, one.n, one.low, one.high),
             f"{one.mean_reward:.3f}",
             f"{one.mean_steps:.1f}",
-            f"{one.mean_response_tokens:.0f}",
+            "unknown" if one.mean_response_tokens is None else f"{one.mean_response_tokens:.0f}",
             f"{one.invalid_rate:.1%}",
             f"{one.impossible_rate:.1%}",
         )

@@ -47,7 +47,11 @@ class TextAgent(Protocol):
     """Answers for all running episodes at once."""
 
     def act(self, episodes: Sequence[TextEpisode]) -> list[Completion]:
-        """One response for each episode, in order; `finish_reason` "error" gives that episode up."""
+        """One response for each episode, in order.
+
+        `finish_reason` "error" ends that episode: with "context_overflow" where the answer has `overflow`, else with
+        "model_error".
+        """
         ...
 
 
@@ -79,7 +83,8 @@ class ChatAgent:
     """A chat model as the agent, in the chat that a trained policy has: instruction, task and state, answer, state, ...
 
     Raises (in `act`):
-        ModelError: no episode got an answer, and there are several or none had one before: the endpoint is gone.
+        ModelError: no episode got an answer, for other reasons than the length of its chat, and there are several or
+            none had one before: the endpoint is gone.
     """
 
     def __init__(self, model: LanguageModel, instruction: str, sampling: Sampling) -> None:
@@ -88,7 +93,7 @@ class ChatAgent:
     def act(self, episodes: Sequence[TextEpisode]) -> list[Completion]:
         found = self.model.complete([self._chat(one) for one in episodes], self.sampling)
         first = not any(one.responses for one in episodes)
-        if (len(found) > 1 or first) and all(one.finish_reason == "error" for one in found):
+        if (len(found) > 1 or first) and all(one.finish_reason == "error" and not one.overflow for one in found):
             raise ModelError(f"the policy gave no answer in any of {len(found)} episodes: {found[0].error}")
         return found
 
@@ -116,12 +121,9 @@ def play_texts(
             for task, (state, info) in zip(batch, results, strict=True)
         ]
         while running := {index: one for index, one in enumerate(episodes) if one.end_reason is None}:
-            answers = agent.act(list(running.values()))
-            given = {
-                index: answer for index, answer in zip(running, answers, strict=True) if answer.finish_reason != "error"
-            }
-            for index in running.keys() - given.keys():
-                episodes[index].end_reason = "model_error"
+            given = dict(zip(running, agent.act(list(running.values())), strict=True))
+            for index in [index for index, answer in given.items() if answer.finish_reason == "error"]:
+                episodes[index].end_reason = "context_overflow" if given.pop(index).overflow else "model_error"
             actions = {index: read_action(answer.text) or answer.text for index, answer in given.items()}
             stepped = pool.step(list(actions), list(actions.values())) if actions else []
             for (index, action), result in zip(actions.items(), stepped, strict=True):
@@ -166,7 +168,8 @@ def _advance(pool: EnvPool, episode: TextEpisode, answer: Completion, action: st
     state, reward, terminated, truncated, info = result
     valid = pool.domain.parse_action(episode.state, action) is not None
     possible, cut = bool(info.get("possible", True)), answer.finish_reason == "length"
-    episode.turns.append(Turn((), (), valid=valid, possible=possible, trained=False, cut=cut))
+    tokens = len(answer.token_ids) or answer.tokens
+    episode.turns.append(Turn((), (), valid=valid, possible=possible, trained=False, cut=cut, told_tokens=tokens))
     if terminated or truncated:
         episode.end_reason = end_reason_of(result)
     if episode.end_reason == "model_error":

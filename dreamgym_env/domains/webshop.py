@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from dreamgym_env.domain import Action
-from dreamgym_env.domains.webshop_conditions import all_shown, denied, stated_conditions
+from dreamgym_env.domains.webshop_conditions import all_shown, asked_options, denied, stated_conditions
 from dreamgym_env.domains.webshop_pages import (
     BACK,
     BUY,
@@ -274,6 +274,11 @@ class WebShopDomain:
         if action.argument in (BACK, NEXT, PREV):
             return "move"
         return "open item" if isinstance(page, ResultsPage) else "choose option"
+
+    def task_type(self, task: Task) -> str:
+        """How many options the task wants chosen: `0 options`, `1 option`, ..., or `free text`; for evaluations."""
+        count = asked_options(task.instruction)
+        return "free text" if count is None else f"{count} option{'' if count == 1 else 's'}"
 
     def compare(self, context: StepContext, step: Transition, predicted: str) -> list[tuple[str, bool]]:
         """Whether a predicted item page keeps the clicked result's title and price, and shows the choices made."""

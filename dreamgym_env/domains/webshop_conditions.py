@@ -34,6 +34,11 @@ def stated_conditions(instruction: str) -> Conditions:
     return Conditions(options, float(bound[1]) if bound else None)
 
 
+def asked_options(instruction: str) -> int | None:
+    """How many options a composed instruction asks for; None for free words, of which these rules can read none."""
+    return len(stated_conditions(instruction).options) if instruction.startswith("Find me ") else None
+
+
 def wanted_words(instruction: str) -> list[str]:
     """The words between `Find me` and the options, in lower case without punctuation; of other texts all words."""
     match = _HEAD.match(instruction)
