@@ -58,6 +58,26 @@ def test_thoughts_are_taught_before_their_action() -> None:
     assert learned == (f"<action>{first}</action><|im_end|><think>moon</think>\n<action>{second}</action><|im_end|>")
 
 
+def test_in_windows_each_turn_is_what_rl_shows_the_agent() -> None:
+    tokenizer = make_tokenizer()
+    chat = AgentChat(tokenizer, DOMAIN.agent_instruction, grows=False)
+    trajectory = next(t for t in demonstrations(20) if len(t.transitions) == 2)
+    rollout = demonstration_rollout(chat, trajectory, history=1)
+    steps = trajectory.transitions
+    shown = [chat.window_ids(trajectory.task, steps[:index], step.state, 1) for index, step in enumerate(steps)]
+    assert [turn.prompt_ids for turn in rollout.turns] == shown
+    data = load_demonstrations(config(history=1), tokenizer, [trajectory, held_out(trajectory)])
+    assert [one.ids.tolist() for one in data.train] == [part.token_ids for part in rollout.sequences]
+    assert (len(data.train), len(data.instructions), data.held_out_episodes) == (2, 1, 1)
+    blunder = with_step(trajectory, 0, possible=False)
+    assert len(load_demonstrations(config(history=1), tokenizer, [blunder]).train) == 1, "nothing to learn from it"
+    longest = max(len(one) for one in data.train)
+    with pytest.raises(DataError, match=r"got none.*'too_long': 1"):
+        load_demonstrations(config(history=1, max_tokens=longest - 1), tokenizer, [trajectory])
+    with pytest.raises(ValueError, match="`history` must be >= 0 or None, got -1"):
+        config(history=-1)
+
+
 def test_impossible_actions_are_shown_but_not_learned() -> None:
     chat = AgentChat(make_tokenizer(), DOMAIN.agent_instruction)
     trajectory = next(t for t in demonstrations(20) if len(t.transitions) == 2)

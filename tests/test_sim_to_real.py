@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -69,6 +71,34 @@ def test_a_run_goes_on_in_the_phase_where_it_stopped(config: SimToRealConfig, mo
     resumed = main(replace(halves, resume=True))
     assert resumed["real success"] == whole["real success"]
     assert resumed["real interactions used"] == whole["real interactions used"]
+
+
+def test_two_processes_go_through_both_phases_together(config: SimToRealConfig, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    lines = [
+        f"import sys, time; sys.path.insert(0, {str(Path(__file__).parent)!r})",
+        "from pathlib import PosixPath",
+        "from guessing_world import dream_registered",
+        "from dreamgym_env.trainers import grpo, loop",
+        "from dreamgym_env.trainers.grpo_config import PRESETS, GRPOConfig",
+        "from dreamgym_env.trainers.sim_to_real import SimToRealConfig, main",
+        f"PRESETS['tiny'] = ('for tests', GRPOConfig(**{vars(PRESETS['tiny'][1])!r}))",
+        "save = loop.save_final_policy",
+        "loop.save_final_policy = lambda *told: (time.sleep(2), save(*told))  # the other process has to wait",
+        f"config = SimToRealConfig(**{vars(config)!r})",
+        "with dream_registered() as config.__dict__['dream_env']:",
+        "    report = main(config)",
+        "Path = PosixPath(sys.argv[1])",
+        "import os; (Path / os.environ['RANK']).write_text(str(report['real success']))",
+    ]
+    program.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(program), str(tmp_path)]
+    subprocess.run(launcher, check=True, capture_output=True)
+    report = json.loads((config.output / "sim_to_real.json").read_text("utf-8"))
+    assert [(tmp_path / rank).read_text("utf-8") for rank in "01"] == [str(report["real success"])] * 2
+    dreamed, real = (read_metrics(config.output / phase / "metrics.jsonl") for phase in ("dream", "real"))
+    assert dreamed[-1][f"eval/{REAL}/success_rate"] == real[0][f"eval/{REAL}/success_rate"]
+    assert 60 - 8 * 2 < report["real interactions used"] <= 60
 
 
 def test_both_phases_keep_the_settings_of_the_preset(config: SimToRealConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,7 +107,7 @@ def test_a_finished_cell_is_never_run_again_and_a_table_grows_bit_by_bit(
     first = (tmp_path / "guessing" / "start" / "seed-0" / "result.json").read_bytes()
     asked: list[str] = []
     evaluated = table_cells.evaluate_policy
-    monkeypatch.setattr(table_cells, "evaluate_policy", lambda *a: (asked.append(a[1]), evaluated(*a))[1])
+    monkeypatch.setattr(table_cells, "evaluate_policy", lambda *a, **k: (asked.append(a[1]), evaluated(*a, **k))[1])
     table.table1(replace(config, seeds=(1,)))
     table.table1(replace(config, seeds=(0, 1)))
     assert len(asked) == 1
@@ -154,6 +154,26 @@ def test_rows_keep_the_settings_of_their_preset_and_learn_from_episodes_as_long_
     assert table_rows.stages_of(config, "sft", 0)[0].config.settings == ("horizon=7", 'secret="star"')
     ablated = table_rows.stages_of(Table2Config(**sizes, dream_settings=("top_k=2",)), "no-replay", 0)[0].config
     assert ablated.settings == ("horizon=7", "top_k=1", "top_k=2", "top_k=0")
+
+
+def test_sft_and_dpo_learn_what_the_agent_is_shown_at_the_end(
+    sizes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows = replace(GRPO_PRESETS["tiny"][1], history=1)
+    monkeypatch.setitem(GRPO_PRESETS, "tiny", ("for tests", windows))
+    config = Table1Config(**sizes, rows=("sft", "dpo"), real_transitions=200)
+    sft, dpo = (table_rows.stages_of(config, row, 0)[-1].config for row in config.rows)
+    assert (sft.history, sft.max_tokens, dpo.max_tokens) == (1, windows.context_tokens, table_rows.WHOLE_TOKENS)
+    shown: dict[str, Any] = {}
+    evaluated = table_cells.evaluate
+
+    def evaluate(one: Any) -> Any:
+        shown[Path(one.policy).parents[1].name] = (one.history, one.context_tokens)
+        return evaluated(one)
+
+    monkeypatch.setattr(table_cells, "evaluate", evaluate)
+    table.table1(config)
+    assert shown == {"sft": (1, windows.context_tokens), "dpo": (None, table_rows.WHOLE_TOKENS)}
 
 
 def test_the_row_without_traces_needs_a_model_without_traces(sizes: dict[str, Any], tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from .agent import Rollout
-from .checkpoint import save_final_policy, save_module
+from .checkpoint import save_final_module, save_final_policy
 from .logs import MetricsLog
 from .rounds import (
     VaryTasks,
@@ -81,8 +81,9 @@ def run_updates(
         with run.as_delivered():
             if main_process:
                 if critic is not None:
-                    save_module(run.folder / CRITIC_FILE, critic)
+                    save_final_module(run.folder / CRITIC_FILE, critic)
                 save_final_policy(run.folder / "policy", run.model.model, run.model.tokenizer)
+    run.accelerator.wait_for_everyone()  # what comes next may begin with it, in every process
     run.close()
     return run.folder / "policy"
 

@@ -1,4 +1,5 @@
-"""SFT of the agent's policy on demonstrations: one episode is one sequence, the loss counts response tokens only.
+"""SFT of the agent's policy on demonstrations: one episode is one sequence (with `history` each of its turns), and the
+loss counts response tokens only.
 
     python -m dreamgym_env.trainers.sft --model BASE --trajectories demos.jsonl --output policy
 
@@ -24,9 +25,8 @@ from dreamgym_env.types import DataError, Trajectory
 
 from .adapters import with_adapters
 from .agent import AgentChat, Rollout, Turn, write_response
-from .checkpoint import check_start, save_policy
+from .checkpoint import check_start, save_policy_into
 from .corpus import format_words, permuted
-from .disk import writing
 from .logs import read_metrics
 from .processes import join
 from .progress import show_progress
@@ -54,8 +54,11 @@ class SFTConfig:
     """Whether responses with an impossible action are shown but not learned."""
     max_episodes: int | None = None
     """At most so many training episodes, taken in the files' order; None for all."""
+    history: int | None = None
+    """None: a sequence is a whole conversation. k >= 0: a sequence is one turn, which shows the last k steps. RL and
+    evaluation must show the agent the same (their `history`)."""
     max_tokens: int = 4608
-    """Longer episodes are left out and counted."""
+    """Episodes with a longer sequence are left out and counted."""
     permute_share: float = 0.0
     """Share of the sequences, drawn anew in each pass, whose names are exchanged at random, in [0, 1], so that a small
     model learns to copy what it reads, not the few names of its demonstrations. For vocabularies of words (`dreamgym
@@ -72,6 +75,7 @@ class SFTConfig:
     warmup_steps: int = 20
     """Steps of linear warm-up; a cosine down to 3% follows."""
     weight_decay: float = 0.01
+    """AdamW's weight decay, >= 0."""
     clip: float = 1.0
     """Largest gradient norm."""
     bf16: bool | None = None
@@ -93,6 +97,7 @@ class SFTConfig:
     resume: bool = False
     """Goes on from the newest of them, if there is one."""
     seed: int = 0
+    """Seed of the order of batches, of new adapters and of what names are exchanged."""
 
     def __post_init__(self) -> None:
         if not self.trajectories:
@@ -101,6 +106,8 @@ class SFTConfig:
             raise ValueError(f"`epochs` must be > 0, got {self.epochs}")
         if self.max_episodes is not None and self.max_episodes < 1:
             raise ValueError(f"`max_episodes` must be >= 1 or None, got {self.max_episodes}")
+        if self.history is not None and self.history < 0:
+            raise ValueError(f"`history` must be >= 0 or None, got {self.history}")
         if not 0 <= self.permute_share <= 1:
             raise ValueError(f"`permute_share` must be in [0, 1], got {self.permute_share}")
         if self.pass_tokens is not None and self.pass_tokens < 1:
@@ -119,24 +126,29 @@ class Demonstrations:
 
     train: tuple[Example, ...]
     instructions: tuple[str, ...]
-    """What was asked for in each episode of `train`."""
+    """What was asked for in each training episode."""
     held_out: tuple[Example, ...]
+    held_out_episodes: int
     failed: int = 0
     broken: int = 0
     too_long: int = 0
 
 
-def demonstration_rollout(chat: AgentChat, trajectory: Trajectory, skip_impossible: bool = True) -> Rollout:
+def demonstration_rollout(
+    chat: AgentChat, trajectory: Trajectory, skip_impossible: bool = True, history: int | None = None
+) -> Rollout:
     """The episode as the agent would have lived it, its actions in the canonical answer format."""
     turns: list[Turn] = []
     prompt = chat.first_ids(trajectory.task, trajectory.task.initial_state)
-    for step in trajectory.transitions:
-        if step.step_index == 0:
+    for index, step in enumerate(trajectory.transitions):
+        if history is not None:
+            prompt = chat.window_ids(trajectory.task, trajectory.transitions[:index], step.state, history)
+        elif step.step_index == 0:
             prompt = chat.first_ids(trajectory.task, step.state)
         response = chat.response_ids(write_response(step.action, step.thought))
         turns.append(Turn(prompt, response, possible=step.possible, trained=step.possible or not skip_impossible))
-        prompt = chat.next_ids(step.next_state, response[-1])
-    return Rollout(trajectory, tuple(turns))
+        prompt = chat.next_ids(step.next_state, response[-1]) if history is None else ()
+    return Rollout(trajectory, tuple(turns), windowed=history is not None)
 
 
 def example_of(rollout: Rollout) -> Example:
@@ -153,7 +165,7 @@ def load_demonstrations(config: SFTConfig, tokenizer: Any, trajectories: Iterabl
     train: list[Example] = []
     held_out: list[Example] = []
     instructions: list[str] = []
-    counts = {"failed": 0, "broken": 0, "too_long": 0}
+    counts = {"failed": 0, "broken": 0, "too_long": 0, "held_out_episodes": 0}
     chats: dict[str, AgentChat] = {}
     for trajectory in trajectories:
         reason = _unwanted(trajectory, config.success_only)
@@ -162,14 +174,17 @@ def load_demonstrations(config: SFTConfig, tokenizer: Any, trajectories: Iterabl
             continue
         name = trajectory.task.domain
         if name not in chats:
-            chats[name] = AgentChat(tokenizer, load_domain(config.domain or name).agent_instruction)
-        example = example_of(demonstration_rollout(chats[name], trajectory, config.skip_impossible))
-        if len(example) > config.max_tokens:
+            instruction = load_domain(config.domain or name).agent_instruction
+            chats[name] = AgentChat(tokenizer, instruction, grows=config.history is None)
+        rollout = demonstration_rollout(chats[name], trajectory, config.skip_impossible, config.history)
+        examples = [one for part in rollout.sequences if (one := example_of(part)).weights.any()]
+        if any(len(one) > config.max_tokens for one in examples):
             counts["too_long"] += 1
         elif trajectory.task.split == "held_out":
-            held_out.append(example)
-        elif config.max_episodes is None or len(train) < config.max_episodes:
-            train.append(example)
+            held_out += examples
+            counts["held_out_episodes"] += 1
+        elif config.max_episodes is None or len(instructions) < config.max_episodes:
+            train += examples
             instructions.append(trajectory.task.instruction)
     if not train:
         raise DataError(f"`trajectories` must hold episodes to train on, got none; left out: {counts}")
@@ -220,8 +235,8 @@ def train(config: SFTConfig, trajectories: Iterable[Trajectory]) -> dict[str, An
         trainer.run(supply, budget, on_log=on_log, checkpoints=folder / "checkpoints")
     report = {
         "config": asdict(config),
-        "episodes": len(data.train),
-        "held_out_episodes": len(data.held_out),
+        "episodes": len(data.instructions),
+        "held_out_episodes": data.held_out_episodes,
         "failed": data.failed,
         "broken": data.broken,
         "too_long": data.too_long,
@@ -232,11 +247,8 @@ def train(config: SFTConfig, trajectories: Iterable[Trajectory]) -> dict[str, An
         "log": read_metrics(folder / "metrics.jsonl") if is_main else [],
     }
     policy = model.merge_and_unload() if config.lora_rank else trainer.whole_model()
-    if not is_main:
-        return report
-    with writing(folder, "the checkpoints are whole"):
-        save_policy(folder, policy, tokenizer)
-        (folder / "sft.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if is_main:
+        save_policy_into(folder, policy, tokenizer, {"sft.json": json.dumps(report, indent=1) + "\n"})
     return report
 
 

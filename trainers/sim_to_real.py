@@ -26,7 +26,7 @@ class SimToRealConfig:
     preset: str = "small"
     """The GRPO preset of both phases."""
     policy: str = "embedded"
-    """Starting policy: "embedded", a checkpoint folder or a hub name."""
+    """Starting policy: "embedded", a checkpoint folder or a hub name (ORG/NAME or hf:ORG/NAME)."""
     dream_env: str = "DreamGym-WebShop-v0"
     dream_settings: tuple[str, ...] = ()
     """Keywords of `gym.make` for the dream, as name=value, over those of the preset."""
@@ -109,11 +109,14 @@ def phases(config: SimToRealConfig) -> tuple[GRPOConfig | None, GRPOConfig]:
 
 
 def main(config: SimToRealConfig) -> dict[str, Any]:
-    """Both phases; success before, between and after, and what it cost, also in `OUTPUT/sim_to_real.json`.
+    """Both phases; success before, between and after, and what it cost, also in `OUTPUT/sim_to_real.json`. Of several
+    processes (`accelerate launch`) the main one writes.
 
     Raises:
         DataError: a folder of `compare` holds no run; nothing is trained then.
     """
+    from accelerate import PartialState
+
     from .grpo import train
 
     others = compared(config)
@@ -122,9 +125,10 @@ def main(config: SimToRealConfig) -> dict[str, Any]:
         train(dream)
     train(real)
     report = {"config": json.loads(json.dumps(asdict(config), default=str)), **summary(config)}
-    (config.output / "sim_to_real.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    own = read_runs(PlotConfig((f"{config.output.name}={config.output / 'real'}",), envs=(config.real_env,)))
-    draw(grouped([*own, *others]), "real-steps", config.output / "success.png")
+    if PartialState().is_main_process:
+        (config.output / "sim_to_real.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        own = read_runs(PlotConfig((f"{config.output.name}={config.output / 'real'}",), envs=(config.real_env,)))
+        draw(grouped([*own, *others]), "real-steps", config.output / "success.png")
     return report
 
 

@@ -21,7 +21,7 @@ from .evaluate import run as evaluate
 from .grpo_config import PRESETS
 from .logs import read_metrics
 from .table_config import TableConfig
-from .table_rows import DATA_FILE, Stage, row_folder, stages_of
+from .table_rows import DATA_FILE, Stage, row_folder, stages_of, whole_context
 
 RESULT_FILE, STAGE_FILE, CPU_FILE = "result.json", "stage.json", "cpu.json"
 JOBS = {
@@ -114,7 +114,7 @@ def fill_cell(config: TableConfig, row: str, seed: int) -> Cell:
     cost = sum((run_stage(stage) for stage in stages), Cost())
     policy = str(stages[-1].policy) if stages else config.policy
     with CpuMeter(folder / f"evaluation-{CPU_FILE}") as meter:
-        found = evaluate_policy(config, policy, seed)
+        found = evaluate_policy(config, policy, seed, whole=bool(stages) and stages[-1].job == "dpo")
     cell = Cell(row, seed, found.successes, found.n, cost, meter.seconds, asdict(found))
     write_json(folder / RESULT_FILE, asdict(cell))
     return cell
@@ -157,8 +157,11 @@ def steps_of(stage: Stage) -> tuple[int, int]:
     return 0, int(sum(row.get("collect/actions", 0) for row in rows) + varied)
 
 
-def evaluate_policy(config: TableConfig, policy: str, seed: int) -> Evaluation:
-    """Success on held-out tasks in the real environment: the same tasks in every cell, the same draws in every row."""
+def evaluate_policy(config: TableConfig, policy: str, seed: int, whole: bool = False) -> Evaluation:
+    """Success on held-out tasks in the real environment: the same tasks in every cell, the same draws in every row.
+
+    `whole`: the policy was trained on whole conversations and is shown those, whatever the preset shows.
+    """
     rl = PRESETS[config.rl_preset][1]
     return evaluate(
         EvaluateConfig(
@@ -167,8 +170,8 @@ def evaluate_policy(config: TableConfig, policy: str, seed: int) -> Evaluation:
             episodes=config.eval_episodes,
             temperature=rl.eval_temperature,
             max_tokens=rl.max_tokens,
-            context_tokens=rl.context_tokens,
-            history=rl.history,
+            context_tokens=whole_context(rl) if whole else rl.context_tokens,
+            history=None if whole else rl.history,
             num_envs=config.eval_num_envs,
             device=rl.device,
             settings=config.all_real_settings,

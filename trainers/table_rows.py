@@ -22,6 +22,8 @@ from .sft import SFTConfig
 from .table_config import Algorithm, Table1Config, Table2Config, TableConfig
 
 DATA_FILE = "trajectories.jsonl"
+WHOLE_TOKENS = 16384
+"""Tokens that a whole conversation may have where the preset shows the agent windows of it, and bounds only these."""
 TITLES = {
     "start": "starting policy",
     "sft": "SFT on N real transitions",
@@ -130,6 +132,8 @@ def sft_stage(config: Table1Config, seed: int, data: Path) -> Stage:
     folder = row_folder(config, "sft", seed)
     sft = SFTConfig(
         **offline_settings(config, folder, seed, data),
+        history=GRPO_PRESETS[config.rl_preset][1].history,
+        max_tokens=GRPO_PRESETS[config.rl_preset][1].context_tokens,
         epochs=config.sft_epochs,
         learning_rate=config.sft_learning_rate,
         save_every=50,
@@ -138,12 +142,14 @@ def sft_stage(config: Table1Config, seed: int, data: Path) -> Stage:
 
 
 def dpo_stage(config: Table1Config, seed: int, data: Path) -> Stage:
-    """DPO of the starting policy on pairs of a success and a failure at one task."""
+    """DPO of the starting policy on pairs of a success and a failure at one task: whole conversations, since the
+    windows of two episodes are no pairs."""
     from .dpo import DPOConfig
 
     folder = row_folder(config, "dpo", seed)
     dpo = DPOConfig(
         **offline_settings(config, folder, seed, data),
+        max_tokens=whole_context(GRPO_PRESETS[config.rl_preset][1]),
         epochs=config.dpo_epochs,
         learning_rate=config.dpo_learning_rate,
     )
@@ -151,17 +157,21 @@ def dpo_stage(config: Table1Config, seed: int, data: Path) -> Stage:
 
 
 def offline_settings(config: Table1Config, folder: Path, seed: int, data: Path) -> dict[str, Any]:
-    """What SFT and DPO have alike: the same start, episodes, longest episode and device."""
+    """What SFT and DPO have alike: the same start, episodes and device."""
     rl = GRPO_PRESETS[config.rl_preset][1]
     return {
         "model": start_of(config),
         "trajectories": (str(data),),
         "output": str(folder / "policy"),
-        "max_tokens": rl.context_tokens,
         "device": rl.device,
         "resume": True,
         "seed": seed,
     }
+
+
+def whole_context(rl: RunConfig) -> int:
+    """Tokens of the longest whole conversation, also where the preset shows windows of it."""
+    return rl.context_tokens if rl.history is None else max(rl.context_tokens, WHOLE_TOKENS)
 
 
 def dream_stage(
