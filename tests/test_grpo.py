@@ -93,6 +93,24 @@ def test_two_and_two_updates_are_four_bit_for_bit(config: Any, tmp_path: Path) -
     assert len(told[0]) == 4
 
 
+def test_a_run_in_the_bundled_dream_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    """Its experience model samples, and its buffer grows: draws and dreams are those of the uninterrupted run."""
+    settings = GRPOConfig(
+        policy="embedded", env_id="DreamGym-WebShop-v0", settings=("horizon=5",), tasks_per_update=2, group_size=3,
+        updates=2, max_tokens=48, context_tokens=2048, token_budget=8192, learning_rate=1e-4, grow_buffer=True,
+        eval_every=0, save_every=1, device="cpu", tensorboard=False, output=str(tmp_path / "a" / "run"),
+    )  # fmt: skip
+    straight = grpo.train(settings)
+    grpo.train(dataclasses.replace(settings, updates=1, output=str(tmp_path / "b" / "run")))
+    resumed = grpo.train(dataclasses.replace(settings, output=str(tmp_path / "b" / "run"), resume=True))
+    assert (straight / "model.safetensors").read_bytes() == (resumed / "model.safetensors").read_bytes()
+    left, right = (list_checkpoints(tmp_path / name / "run" / "checkpoints")[-1] for name in "ab")
+    names = sorted(file.name for file in left.iterdir() if file.suffix in (".safetensors", ".jsonl"))
+    assert names == sorted(file.name for file in right.iterdir() if file.suffix in (".safetensors", ".jsonl"))
+    assert "dreams.jsonl" in names
+    assert all((left / name).read_bytes() == (right / name).read_bytes() for name in names)
+
+
 def script(tmp_path: Path, settings: GRPOConfig, body: str) -> Path:
     """A program that runs `body` with the given settings as `config`."""
     lines = [f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})", "import guessing_world, torch"]

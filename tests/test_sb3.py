@@ -13,16 +13,14 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("sb3_contrib")
 
-import guessing_world  # noqa: E402, F401 (registers Guess-v0)
+import guessing_world  # noqa: E402 (registers Guess-v0)
 from dreamed_shop import ShopModel, actions_of, tasks_of  # noqa: E402
-from sb3_contrib import MaskablePPO  # noqa: E402
 from stable_baselines3 import PPO  # noqa: E402
 from stable_baselines3.common.env_checker import check_env  # noqa: E402
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor  # noqa: E402
 
 from dreamgym_env.trainers.sb3 import (  # noqa: E402
     ActionScorer,
-    MaskableScoringPolicy,
     SB3Config,
     SB3VecEnv,
     ScoringPolicy,
@@ -126,19 +124,17 @@ class TestActionScorer:
         assert torch.allclose(scores, 2 * rows[:, 1:, 1] + bias, atol=1e-6)
 
 
-def test_maskable_ppo_learns_and_chooses_what_is_available() -> None:
-    model = MaskablePPO(
-        MaskableScoringPolicy, make_envs("Guess-v0", 8, 4), learning_rate=3e-3, n_steps=16, batch_size=64, n_epochs=8,
-        ent_coef=0.0, seed=0,
-    )  # fmt: skip
-
-    def act(observations: Any, masks: Any) -> Any:
-        return model.predict(observations, action_masks=masks)[0]
-
-    before = play(make_envs("Guess-v0", 8, 4), act, 64, seed=1)
-    model.learn(2048)
-    after = play(make_envs("Guess-v0", 8, 4), act, 64, seed=1)
-    assert before["success_rate"] < 0.75 < 0.9 < after["success_rate"]
+@pytest.mark.parametrize("dreamed", [False, True])
+@pytest.mark.parametrize("algorithm", ["maskable-ppo", "ppo"])
+def test_an_agent_learns_for_real_and_in_a_dream(algorithm: Any, dreamed: bool) -> None:
+    how = {"num_envs": 8, "max_actions": 4, "episodes": 64, "algorithm": algorithm, "eval_split": "train"}
+    how |= {"learning_rate": 3e-3, "rollout_steps": 16, "batch_size": 64, "epochs": 8, "entropy": 0.0}
+    with guessing_world.dream_registered() as dream:
+        env_id = dream if dreamed else "Guess-v0"
+        how |= {"env_id": env_id, "eval_envs": (env_id,), "settings": () if dreamed else ('secret="star"',)}
+        before, after = (main(SB3Config(**how, steps=steps))[env_id] for steps in (0, 2048))
+        at_random = main(SB3Config(**how, steps=0, random=True))[env_id]
+    assert max(before["success_rate"], at_random["success_rate"]) < 0.75 < 0.9 < after["success_rate"]
     assert (after["n"], after["end_reasons"].get("model_error")) == (64, None)
 
 

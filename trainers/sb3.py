@@ -1,4 +1,4 @@
-"""MaskablePPO of sb3-contrib in a dream or for real, with a policy that scores each available action.
+"""MaskablePPO of sb3-contrib, or SB3's PPO, in a dream or for real, with a policy that scores each available action.
 
     dreamgym sb3 --env-id DreamGym-WebShop-v0 --steps 20000 --eval-envs DreamGym-WebShop-v0 Real-WebShop-v0
 
@@ -15,15 +15,16 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from sb3_contrib import MaskablePPO
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
@@ -31,6 +32,7 @@ from torch import Tensor, nn
 
 from dreamgym_env.types import Split
 
+from .checkpoint import save_final_module
 from .evaluate import wilson_interval
 from .pools import read_settings
 
@@ -45,6 +47,8 @@ class SB3Config:
     """Where to train: any id whose `info` has `task` and `available_actions`."""
     settings: tuple[str, ...] = ()
     """Further keywords of `gym.make`, as `name=value`."""
+    algorithm: Literal["maskable-ppo", "ppo"] = "maskable-ppo"
+    """sb3-contrib's MaskablePPO, or SB3's PPO, which has no masks and has to learn what is available."""
     steps: int = 20_000
     """Environment steps of training, all environments together; 0 only evaluates."""
     minutes: float | None = None
@@ -80,6 +84,7 @@ class SB3Config:
     output: str | None = None
     """Folder for `policy.safetensors`, `config.json` and `evaluation.json`."""
     seed: int = 0
+    """Seed of the network's first weights, of the environments and of what is drawn in them."""
 
     def __post_init__(self) -> None:
         if self.num_envs < 1:
@@ -233,7 +238,7 @@ class Keeper(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         if self.folder:
-            save_file(self.model.policy.state_dict(), self.folder / WEIGHTS)
+            save_final_module(self.folder / WEIGHTS, self.model.policy, kept=None)
 
     def _on_step(self) -> bool:
         over = self.minutes is not None and time.monotonic() - self.begun > 60 * self.minutes
@@ -289,8 +294,10 @@ def main(config: SB3Config) -> dict[str, Any]:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n", encoding="utf-8")
     envs = make_envs(config.env_id, config.num_envs, config.max_actions, **read_settings(config.settings))
-    model = MaskablePPO(
-        MaskableScoringPolicy,
+    masked = config.algorithm == "maskable-ppo"
+    kind: Any = MaskablePPO if masked else PPO
+    model = kind(
+        MaskableScoringPolicy if masked else ScoringPolicy,
         VecMonitor(envs),
         learning_rate=config.learning_rate,
         n_steps=config.rollout_steps,
@@ -308,11 +315,12 @@ def main(config: SB3Config) -> dict[str, Any]:
         model.learn(config.steps, Keeper(folder, config.minutes), log_interval=1)
 
     def act(observations: NDArray[np.float32], masks: NDArray[np.bool_]) -> NDArray[np.int64]:
-        return np.asarray(model.predict(observations, action_masks=masks, deterministic=True)[0])
+        given = {"action_masks": masks} if masked else {}
+        return np.asarray(model.predict(observations, deterministic=True, **given)[0])
 
     results = evaluate(config, random_act(config.seed) if config.random else act)
     if folder:
-        save_file(model.policy.state_dict(), folder / WEIGHTS)
+        save_final_module(folder / WEIGHTS, model.policy, kept=None)
         (folder / "evaluation.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     envs.close()
     return results
