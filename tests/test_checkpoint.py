@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,14 @@ torch = pytest.importorskip("torch")
 
 from guessing_world import make_checkpoint  # noqa: E402
 
+from dreamgym_env.trainers import checkpoint  # noqa: E402
 from dreamgym_env.trainers.checkpoint import (  # noqa: E402
     find_checkpoint,
     list_checkpoints,
     load_optimizer,
     load_state,
     save_checkpoint,
+    save_policy_into,
     verify_checkpoint,
 )
 from dreamgym_env.types import DataError  # noqa: E402
@@ -119,3 +123,56 @@ def test_the_optimizer_of_another_model_is_refused(parts: Any, tmp_path: Path) -
     with pytest.raises(DataError, match="belongs to another model"):
         load_optimizer(path, other)
     assert json.loads((path / "manifest.json").read_text(encoding="utf-8")).keys() >= {"policy/config.json"}
+
+
+def test_a_policy_beside_other_files_is_the_old_one_none_or_the_new_one(
+    parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model, tokenizer, _ = parts
+    folder = tmp_path / "policy"
+    (folder / "checkpoints").mkdir(parents=True)
+    save_policy_into(folder, model, tokenizer, {"report.json": "1"})
+    old, names = (folder / "model.safetensors").read_bytes(), sorted(path.name for path in folder.iterdir())
+    assert {"checkpoints", "config.json", "tokenizer.json", "report.json", "model.safetensors"} <= set(names)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(1.0)
+    held = set()
+    for calls in range(100):  # a kill before each of the calls that change the folder
+        with monkeypatch.context() as patch:
+            left = iter(range(calls))
+            for owner, name in ((checkpoint, "save_policy"), (os, "replace"), (Path, "unlink")):
+                patch.setattr(owner, name, killed_after(left, getattr(owner, name)))
+            try:
+                save_policy_into(folder, model, tokenizer, {"report.json": "2"})
+            except KeyboardInterrupt:
+                file = folder / "model.safetensors"
+                held.add("none" if not file.exists() else "old" if file.read_bytes() == old else "new")
+                continue
+        break
+    assert held == {"old", "none"}
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert (folder / "report.json").read_text(encoding="utf-8") == "2"
+    saved = AutoModelForCausalLM.from_pretrained(folder)
+    assert all(torch.equal(one, other) for one, other in zip(saved.parameters(), model.parameters(), strict=True))
+
+
+def killed_after(left: Any, call: Callable[..., Any]) -> Callable[..., Any]:
+    """The call, or a kill where nothing is `left` of the shared count."""
+
+    def counted(*arguments: Any, **keywords: Any) -> Any:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return call(*arguments, **keywords)
+
+    return counted
+
+
+def test_every_model_is_written_by_what_writes_it_whole() -> None:
+    writers = {"checkpoint.py", "served.py", "sharding.py"}  # a server's folder, and what `checkpoint.py` is given
+    calls = (".save_pretrained(", "save_file(", "save_policy(", "save_module(")
+    folder = Path(checkpoint.__file__).parent
+    texts = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.py")}
+    assert [name for name, text in texts.items() if name not in writers and any(call in text for call in calls)] == []

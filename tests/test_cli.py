@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import re
 import shlex
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import get_type_hints
 
 import pytest
 
@@ -64,6 +67,39 @@ def test_help_of_a_command_lists_its_options(capsys: pytest.CaptureFixture[str])
     assert stop.value.code == 0
     assert "usage: dreamgym collect" in shown
     assert "--distinct-tasks" in shown
+
+
+def documented(config: type) -> set[str]:
+    """The fields of a config that have a docstring, which is what `--help` says of their options."""
+    found: set[str] = set()
+    for kind in config.__mro__[:-1]:
+        (body,) = ast.parse(inspect.getsource(kind)).body
+        assert isinstance(body, ast.ClassDef)
+        for line, behind in zip(body.body, body.body[1:], strict=False):
+            if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and isinstance(behind, ast.Expr):
+                found.add(line.target.id)
+    return found
+
+
+def unexplained(config: type) -> list[str]:
+    """The options of a config, those of configs in it with their prefix, of which `--help` says nothing."""
+    told, hints, missing = documented(config), get_type_hints(config), list[str]()
+    for field in fields(config):
+        kind = hints[field.name]
+        if isinstance(kind, type) and is_dataclass(kind):
+            missing += [f"{field.name}.{name}" for name in unexplained(kind)]
+        elif field.name not in told:
+            missing.append(field.name)
+    return missing
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_option_is_explained(name: str) -> None:
+    pytest.importorskip("torch")
+    command = cli.COMMANDS[name]
+    module = module_of(command)
+    kinds = [getattr(module, command.config)] if command.config else {type(one) for _, one in module.PRESETS.values()}
+    assert {option for kind in kinds for option in unexplained(kind)} == set()
 
 
 @pytest.mark.parametrize(("words", "status"), [([], 2), (["--help"], 0), (["--version"], 0), (["colect"], 2)])

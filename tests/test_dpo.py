@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +22,7 @@ pytest.importorskip("trl")
 from guessing_world import demonstrations, make_policy, make_task, make_tokenizer  # noqa: E402
 
 from dreamgym_env.trainers import cli, dpo  # noqa: E402
-from dreamgym_env.trainers.dpo import DPOConfig, make_trainer, train  # noqa: E402
+from dreamgym_env.trainers.dpo import DPOConfig, make_trainer, train, trained_policy  # noqa: E402
 from dreamgym_env.trainers.logs import read_metrics  # noqa: E402
 from dreamgym_env.trainers.pairs import Pair, PairCollator, Pairs, load_pairs, rows  # noqa: E402
 from dreamgym_env.trainers.supervised import Example  # noqa: E402
@@ -299,6 +302,72 @@ def test_two_processes_make_the_steps_of_one(policy: Path, tmp_path: Path) -> No
     for name, tensor in left.items():
         torch.testing.assert_close(tensor, right[name], rtol=1e-3, atol=1e-5)
     assert any(not torch.equal(tensor, start[name]) for name, tensor in left.items())
+
+
+def test_what_deepspeed_shares_out_is_saved_whole_and_takes_no_adapters(policy: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(policy)
+    trained = {name: tensor + 1 for name, tensor in model.state_dict().items()}
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.data = torch.empty(0)  # as stage 3 leaves them
+    accelerator = SimpleNamespace(unwrap_model=lambda model: model, get_state_dict=lambda model: trained)
+    plugin = SimpleNamespace(deepspeed_plugin=SimpleNamespace(zero_stage=3))
+    trainer = SimpleNamespace(accelerator=accelerator, args=plugin, model=model, model_wrapped=model)
+    trained_policy(trainer).save_pretrained(tmp_path)
+    found = load_file(tmp_path / "model.safetensors")
+    assert found.keys() >= load_file(policy / "model.safetensors").keys()
+    assert all(torch.equal(tensor, trained[name]) for name, tensor in found.items())
+    pairs = load_pairs(AutoTokenizer.from_pretrained(policy), demonstrations(40), 2, 256, True, 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dpo, "weights_shared", lambda arguments: True)
+        with pytest.raises(ValueError, match="`lora_rank` must be 0 with DeepSpeed's stage 3, got 4"):
+            make_trainer(config(policy, tmp_path, lora_rank=4), None, None, pairs)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
+@pytest.mark.parametrize("stage", [2, 3])
+def test_deepspeed_makes_the_steps_of_one_process(policy: Path, tmp_path: Path, stage: int) -> None:
+    from safetensors.torch import load_file
+
+    data = tmp_path / "data.jsonl"
+    write_trajectories(data, [held_out(one) if one.task.task_id == "guess-0" else one for one in demonstrations(60)])
+    settings = config(policy, tmp_path / "one", trajectories=(str(data),), batch_size=4, epochs=1, log_every=1)
+    zero = {"stage": stage, "stage3_param_persistence_threshold": 0, "stage3_gather_16bit_weights_on_model_save": True}
+    sizes = ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "train_batch_size", "gradient_clipping")
+    deepspeed = tmp_path / "deepspeed.json"
+    deepspeed.write_text(json.dumps({"zero_optimization": zero, **dict.fromkeys(sizes, "auto")}), encoding="utf-8")
+    launch = tmp_path / "launch.yaml"
+    launch.write_text(
+        "compute_environment: LOCAL_MACHINE\ndistributed_type: DEEPSPEED\nnum_machines: 1\nnum_processes: 2\n"
+        f"use_cpu: true\ndeepspeed_config: {{deepspeed_config_file: {deepspeed}, zero3_init_flag: false}}\n",
+        encoding="utf-8",
+    )
+    program = tmp_path / "program.py"
+    two = dataclasses.replace(settings, output=str(tmp_path / "two"), batch_size=2)
+    lines = [
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})",
+        "from dreamgym_env.trainers.dpo import DPOConfig, run",
+        f"run({two!r})",
+    ]
+    program.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    dpo.run(settings)
+    subprocess.run(
+        [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(launch), str(program)],
+        check=True, capture_output=True, env={**os.environ, "DS_ACCELERATOR": "cpu"},
+    )  # fmt: skip
+    logs = [read_metrics(tmp_path / name / "metrics.jsonl") for name in ("one", "two")]
+    for key in ("train/loss", "train/reward_margin", "train/grad_norm"):
+        left, right = ([line[key] for line in lines if key in line] for lines in logs)
+        assert right == pytest.approx(left, rel=1e-3, abs=1e-5), key
+        assert len(left) > 3
+    assert logs[1][-1]["eval/loss"] == pytest.approx(logs[0][-1]["eval/loss"], rel=1e-3)
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    for name, tensor in one.items():
+        torch.testing.assert_close(other[name], tensor, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize(

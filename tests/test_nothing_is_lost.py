@@ -21,19 +21,23 @@ torch = pytest.importorskip("torch")
 
 from guessing_world import demonstrations, dream_registered, make_checkpoint, make_policy  # noqa: E402
 
+from dreamgym_env.language_model import TransformersModel  # noqa: E402
 from dreamgym_env.trainers import collect, dpo, experience, grpo, ppo, sft  # noqa: E402
 from dreamgym_env.trainers.checkpoint import list_checkpoints, save_checkpoint, verify_checkpoint  # noqa: E402
 from dreamgym_env.trainers.collect import CollectConfig  # noqa: E402
+from dreamgym_env.trainers.disk import writing  # noqa: E402
 from dreamgym_env.trainers.dpo import DPOConfig  # noqa: E402
 from dreamgym_env.trainers.experience_config import ExperienceTrainingConfig  # noqa: E402
 from dreamgym_env.trainers.grpo_config import GRPOConfig  # noqa: E402
 from dreamgym_env.trainers.logs import MetricsLog, read_metrics  # noqa: E402
+from dreamgym_env.trainers.offline import OfflineConfig, collect_offline  # noqa: E402
 from dreamgym_env.trainers.ppo_config import PPOConfig  # noqa: E402
 from dreamgym_env.trainers.scratch import SmallConfig  # noqa: E402
+from dreamgym_env.trainers.served import ServedPolicy  # noqa: E402
 from dreamgym_env.trainers.sft import SFTConfig  # noqa: E402
 from dreamgym_env.trainers.supervised import SupervisedConfig  # noqa: E402
 from dreamgym_env.trajectories import read_trajectories, write_trajectories  # noqa: E402
-from dreamgym_env.types import DataError  # noqa: E402
+from dreamgym_env.types import DataError, ModelError  # noqa: E402
 
 TIMES = ("time/", "tokens_per_second")
 RL: dict[str, Any] = {
@@ -209,6 +213,142 @@ def test_a_disk_that_is_full_leaves_the_last_checkpoint_and_no_debris(tmp_path: 
     with no_file_above(100), pytest.raises(DataError, match="there is no checkpoint before it: make room, then go on"):
         save_checkpoint(tmp_path / "other", 1, *parts, {})
     assert save_checkpoint(folder, 2, *parts, {}).name == "update_000002"
+
+
+def test_what_libraries_raise_on_a_full_disk_is_one_error(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+    from transformers import AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(make_checkpoint(tmp_path / "base"))
+    tensors = {"weight": torch.zeros(1000)}
+    ways: dict[str, Callable[[Path], Any]] = {
+        "python": lambda file: file.write_text("x" * 1000, encoding="utf-8"),
+        "safetensors": lambda file: save_file(tensors, file),
+        "tokenizers": lambda file: tokenizer.backend_tokenizer.save(str(file)),
+        "torch": lambda file: torch.save(tensors, file),
+    }
+    for name, write in ways.items():
+        file = tmp_path / name
+        with pytest.raises(DataError, match=f"{name} cannot be written .*; all is whole: make room"):  # noqa: SIM117
+            with no_file_above(100), writing(file, "all is whole", cleared=file):
+                write(file)
+        assert not file.exists()
+        with pytest.raises(DataError, match=r"make room, then give the command again$"), no_file_above(100):  # noqa: SIM117
+            with writing(file, None):
+                write(file)
+    with pytest.raises(RuntimeError, match="out of memory"), writing(file, None):
+        raise RuntimeError("out of memory")
+
+
+@pytest.mark.parametrize("size", [20_000, 100_000])  # in the weights, in the optimizer's tensors
+def test_dpo_on_a_full_disk_goes_on_when_there_is_room(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("trl")
+    from dreamgym_env.trainers.dpo_trainer import Report
+
+    job = make_dpo(tmp_path / "full", tmp_path)
+    config = replace(job.config, epochs=2)
+    dpo.run(replace(config, output=str(tmp_path / "whole")))
+    limit, ended = no_file_above(size), Report.on_step_end
+
+    def fill(self: Any, args: Any, state: Any, *others: Any, **keywords: Any) -> None:
+        ended(self, args, state, *others, **keywords)
+        if state.global_step == 8:
+            limit.__enter__()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Report, "on_step_end", fill)
+        try:
+            with pytest.raises(DataError, match=r"checkpoint-8 cannot be written \(.*; checkpoint-4 is whole: make ro"):
+                dpo.run(config)
+        finally:
+            limit.__exit__(None, None, None)
+    kept = [path.name for path in (tmp_path / "full" / "checkpoints").iterdir() if path.is_dir()]
+    assert kept == ["checkpoint-4"]
+    dpo.run(config)
+    for file in ("model.safetensors", "metrics.jsonl"):
+        assert (tmp_path / "full" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), file
+
+
+@pytest.mark.parametrize("name", ["sft", "dpo", "experience"])
+def test_a_final_policy_is_whole_or_not_there(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import safetensors.torch
+    import transformers.modeling_utils
+
+    folder = tmp_path / "run"
+    job = MAKERS[name](folder, tmp_path)
+    small = {"sft": {"epochs": 0.1}, "dpo": {"epochs": 0.2}, "experience": {"million_tokens": 0.005}}[name]
+
+    save_file = safetensors.torch.save_file
+
+    def cut_off(tensors: Any, file: Any, *arguments: Any, **keywords: Any) -> None:
+        if "checkpoints" in Path(file).parts:
+            save_file(tensors, file, *arguments, **keywords)
+        else:
+            Path(file).write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(transformers.modeling_utils, "safe_save_file", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            job.run(replace(job.config, **small))
+    assert not (folder / job.result).exists()
+    job.run(replace(job.config, **small))
+    assert (folder / job.result).stat().st_size > 10_000
+    assert not list(folder.glob(".partial*"))
+
+
+def test_the_final_critic_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import safetensors.torch
+
+    job = make_ppo(tmp_path / "run", tmp_path)
+    config, critic = replace(job.config, updates=1, eval_every=0), tmp_path / "run" / "critic.safetensors"
+    save_file = safetensors.torch.save_file
+
+    def cut_off(tensors: Any, file: Path, *arguments: Any) -> None:
+        if file.parent == critic.parent:
+            file.write_bytes(b"half")
+            raise KeyboardInterrupt
+        save_file(tensors, file, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(safetensors.torch, "save_file", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            ppo.train(config)
+    assert not critic.exists()
+    with no_file_above(2000), pytest.raises(DataError, match=r"critic.safetensors cannot be written .*checkpoints are"):
+        ppo.train(config)
+    assert not critic.exists()
+    ppo.train(config)
+    assert critic.stat().st_size > 2000
+    assert not list(critic.parent.glob(".partial*"))
+
+
+def test_the_weights_for_a_server_stay_where_the_disk_is_full(tmp_path: Path) -> None:
+    local = TransformersModel.load(str(make_policy(tmp_path)), device="cpu")
+    served = ServedPolicy("vllm@http://127.0.0.1:9/v1", tmp_path / "served", local)
+    with pytest.raises(ModelError, match="nobody answers"):
+        served.renew()
+    before = (tmp_path / "served" / "model.safetensors").read_bytes()
+    with no_file_above(20_000), pytest.raises(DataError, match=r"served cannot be written .*the checkpoints are whole"):
+        served.renew()
+    assert (tmp_path / "served" / "model.safetensors").read_bytes() == before
+    assert not list(tmp_path.glob(".partial*"))
+
+
+def test_a_policys_own_episodes_on_a_full_disk_go_on_when_there_is_room(tmp_path: Path) -> None:
+    config = OfflineConfig(
+        output=str(tmp_path / "full"), env_id="guessing_world:Guess-v0", settings=(), policy=str(make_policy(tmp_path)),
+        transitions=100, tasks=4, group_size=4, temperature=1.0, max_tokens=12, context_tokens=256, history=None,
+        device="cpu",
+    )  # fmt: skip
+    whole = collect_offline(replace(config, output=str(tmp_path / "whole"))).read_bytes()
+    for size, name in ((5000, "round-000000.jsonl"), (len(whole) - 1, "trajectories.jsonl")):
+        with no_file_above(size), pytest.raises(DataError, match=f"{name} cannot be written .*whole: make room"):
+            collect_offline(config)
+    assert collect_offline(config).read_bytes() == whole
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["trajectories.jsonl"]
 
 
 def test_a_run_on_a_full_disk_goes_on_when_there_is_room(tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ class AnnotateConfig:
     max_tokens: int = 300
     """Longest trace, in tokens."""
     temperature: float = 0.2
+    """Sampling temperature of the teacher, >= 0."""
     overwrite: bool = False
     """Whether transitions that have a trace get a new one."""
     on_error: str = "raise"

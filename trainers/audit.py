@@ -59,12 +59,12 @@ class AuditConfig:
     trajectories: Path | None = None
     """JSON-lines file for the dreamed episodes."""
     seed: int = 0
+    """Seed of the policies and the dreams; the same one gives the same report."""
 
     def __post_init__(self) -> None:
-        if self.episodes < 1:
-            raise ValueError(f"`episodes` must be >= 1, got {self.episodes}")
-        if self.num_envs < 1:
-            raise ValueError(f"`num_envs` must be >= 1, got {self.num_envs}")
+        for name in ("episodes", "num_envs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be >= 1, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ class BaseConfig:
     resume: bool = False
     """Goes on from the newest checkpoint in `out`/checkpoints, if there is one."""
     seed: int = 0
+    """Seed of the first weights, the invented names and the micro-worlds."""
     threads: int | None = None
     """CPU threads; None leaves torch's choice."""
     model: SmallConfig = field(default_factory=SmallConfig)

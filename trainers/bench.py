@@ -51,10 +51,13 @@ class BenchConfig:
     policy: str = "embedded"
     """Policy whose episodes are counted: "embedded" or a checkpoint."""
     env_id: str = "DreamGym-WebShop-v0"
+    """The dream whose speed is measured."""
     real_env: str = "Real-WebShop-v0"
+    """The real environment whose speed is measured, and in which the episodes are played whose tokens are counted."""
     output: Path | None = None
     """JSON file for the figures."""
     seed: int = 0
+    """Seed of the walks, the dreams and the episodes whose tokens are counted."""
     threads: int | None = None
     """CPU threads; None leaves torch's choice."""
 

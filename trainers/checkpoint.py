@@ -23,7 +23,11 @@ from dreamgym_env.types import DataError
 
 from .disk import writing
 
-_PREFIX, _PARTIAL = "update_", ".partial-"
+PARTIAL = ".partial-"
+"""How the names of files and folders begin that are being written."""
+_PREFIX, _KEPT = "update_", "the checkpoints are whole"
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")
+"""The files without which no weights are read from a folder."""
 
 
 def save_checkpoint(
@@ -49,7 +53,7 @@ def save_checkpoint(
     if keep_last < 1:
         raise ValueError(f"`keep_last` must be >= 1, got {keep_last}")
     final = folder / f"{_PREFIX}{update:06d}"
-    partial = folder / f"{_PARTIAL}{final.name}"
+    partial = folder / f"{PARTIAL}{final.name}"
     shutil.rmtree(partial, ignore_errors=True)
     older = [path.name for path in list_checkpoints(folder)]
     kept = f"checkpoint {older[-1]} is whole" if older else "there is no checkpoint before it"
@@ -62,7 +66,7 @@ def save_checkpoint(
         for name, module in (modules or {}).items():
             save_module(partial / name, module)
         (partial / "manifest.json").write_text(json.dumps(_manifest(partial), indent=1), encoding="utf-8")
-        _flush(partial)
+        flush(partial)
     if final.exists():  # a resumed run that passes here again
         shutil.rmtree(final)
     os.replace(partial, final)
@@ -93,19 +97,44 @@ def save_policy(folder: Path, model: Any, tokenizer: Any) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def save_final_policy(folder: Path, model: Any, tokenizer: Any) -> None:
+def save_final_policy(folder: Path, model: Any, tokenizer: Any, kept: str | None = _KEPT) -> None:
     """`save_policy`, whole or not at all: a folder that is there is a finished policy.
 
     Raises:
-        DataError: it could not be written; the policy that was there before stays.
+        DataError: it could not be written; the policy that was there before stays. `kept`: see `disk.writing`.
     """
-    partial = folder.with_name(f"{_PARTIAL}{folder.name}")
+    partial = folder.with_name(f"{PARTIAL}{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
-    with writing(folder, "the checkpoints are whole", cleared=partial):
+    with writing(folder, kept, cleared=partial):
         save_policy(partial, model, tokenizer)
-        _flush(partial)
+        flush(partial)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)
+
+
+def save_policy_into(
+    folder: Path, model: Any, tokenizer: Any, files: Mapping[str, str] | None = None, kept: str | None = _KEPT
+) -> None:
+    """`save_policy` into a folder that holds more, such as the checkpoints, with further text files by name. All is
+    written beside and then moved, the weights last: a folder that a model can be loaded from has all of it.
+
+    Raises:
+        DataError: it could not be written; the policy that was there before stays. `kept`: see `disk.writing`.
+    """
+    partial = folder / f"{PARTIAL}policy"
+    shutil.rmtree(partial, ignore_errors=True)
+    with writing(folder, kept, cleared=partial):
+        save_policy(partial, model, tokenizer)
+        for name, content in (files or {}).items():
+            (partial / name).write_text(content, encoding="utf-8")
+        flush(partial)
+    for name in _WEIGHTS:
+        (folder / name).unlink(missing_ok=True)
+    for path in sorted(partial.iterdir(), key=lambda path: path.name in _WEIGHTS):
+        if path.is_dir():  # further chat templates
+            shutil.rmtree(folder / path.name, ignore_errors=True)
+        os.replace(path, folder / path.name)
+    partial.rmdir()
 
 
 def save_module(file: Path, module: Any) -> None:
@@ -113,6 +142,19 @@ def save_module(file: Path, module: Any) -> None:
     from safetensors.torch import save_file
 
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}, file)
+
+
+def save_final_module(file: Path, module: Any, kept: str | None = _KEPT) -> None:
+    """`save_module`, whole or not at all.
+
+    Raises:
+        DataError: it could not be written; the file that was there before stays. `kept`: see `disk.writing`.
+    """
+    partial = file.with_name(f"{PARTIAL}{file.name}")
+    with writing(file, kept, cleared=partial):
+        save_module(partial, module)
+        flush(partial)
+    os.replace(partial, file)
 
 
 def load_module(file: Path, module: Any) -> None:
@@ -265,9 +307,10 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _flush(folder: Path) -> None:
-    """Has the files reach the disk before the rename does, so that a power cut leaves no named, empty checkpoint."""
-    for path in [*folder.rglob("*"), folder]:
+def flush(saved: Path) -> None:
+    """Has a file, or all of a folder, reach the disk before the rename does, so that a power cut leaves no named, empty
+    checkpoint."""
+    for path in [*saved.rglob("*"), saved]:
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -276,5 +319,5 @@ def _flush(folder: Path) -> None:
 
 
 def _prune(folder: Path, keep_last: int) -> None:
-    for path in [*list_checkpoints(folder)[:-keep_last], *folder.glob(f"{_PARTIAL}*")]:
+    for path in [*list_checkpoints(folder)[:-keep_last], *folder.glob(f"{PARTIAL}*")]:
         shutil.rmtree(path)

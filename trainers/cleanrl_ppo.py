@@ -65,6 +65,7 @@ class CleanRLConfig:
     output: str | None = None
     """Folder for `policy.safetensors`, `config.json` and `metrics.jsonl`."""
     seed: int = 0
+    """Seed of the network's first weights, of the environments and of the order of batches."""
 
     def __post_init__(self) -> None:
         if self.num_envs < 1 or self.num_steps < 1:
@@ -201,11 +202,11 @@ def main(config: CleanRLConfig) -> list[dict[str, float]]:
 
 def save(config: CleanRLConfig, agent: Agent, metrics: list[dict[str, float]]) -> None:
     """Weights, settings and metrics into the output folder."""
-    from safetensors.torch import save_file
+    from .checkpoint import save_final_module
 
     folder = Path(config.output or ".")
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(agent.state_dict(), folder / "policy.safetensors")
+    save_final_module(folder / "policy.safetensors", agent, kept=None)
     (folder / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n", encoding="utf-8")
     lines = [json.dumps(entry) + "\n" for entry in metrics]
     (folder / "metrics.jsonl").write_text("".join(lines), encoding="utf-8")

@@ -68,6 +68,7 @@ class CollectConfig:
     resume: bool = False
     """Goes on after the episodes that a stopped run has left beside `out`, if there are any."""
     seed: int = 0
+    """Seed of which task each episode plays and of what its policy does there."""
 
     def __post_init__(self) -> None:
         if self.episodes < 1:

@@ -47,7 +47,8 @@ class DemoConfig:
     minutes: float | None = None
     """Time for everything, > 0; training takes what the rest leaves, at least one update."""
     policy: str = "embedded"
-    """Starting policy: "embedded" (the bundled one), a checkpoint folder or a hub name."""
+    """Starting policy: "embedded" (the bundled one), a checkpoint folder or a hub name (ORG/NAME or
+    hf:ORG/NAME)."""
     experience_model: str = "embedded"
     """As `experience_model` of `gym.make`: "embedded", a checkpoint, "openai:MODEL@URL"."""
     replay_buffer: str | None = "embedded"
@@ -77,6 +78,7 @@ class DemoConfig:
     max_tokens: int = 48
     """Longest response of the policy, in tokens."""
     seed: int = 0
+    """Seed of tasks, episodes and training."""
     threads: int | None = None
     """CPU threads; None leaves torch's choice."""
 
@@ -259,7 +261,7 @@ def main(config: DemoConfig) -> None:
         import torch
 
         torch.set_num_threads(config.threads)
-    from .checkpoint import save_policy
+    from .checkpoint import save_final_policy
     from .run import prepare
 
     run = prepare(grpo_config(config))
@@ -278,7 +280,7 @@ def main(config: DemoConfig) -> None:
     views.stage("The trained policy on the same tasks")
     after = evaluate(run, sizes.episodes, sizes.dream_episodes)
     with run.as_delivered():
-        save_policy(config.out / "policy", run.model.model, run.model.tokenizer)
+        save_final_policy(config.out / "policy", run.model.model, run.model.tokenizer, kept=None)
     points = [before.point, *points, after.point]
     told = choose_episodes_to_tell(before.dreamed, after.dreamed, config.place)
     report = make_report(config, run, clock, points, (source, audit_rows(audit)), told)

@@ -11,26 +11,37 @@ from dreamgym_env.types import DataError
 
 
 @contextmanager
-def writing(target: Path, kept: str, cleared: Path | None = None) -> Iterator[None]:
+def writing(target: Path, kept: str | None, cleared: Path | None = None) -> Iterator[None]:
     """Tells a failure to write `target`, a full disk above all, as one error that says what is left and what to do.
 
-    `cleared` is what was written so far: deleted, so that it takes no room.
+    `kept` is what a resumed job goes on from, None for a job that can only be begun anew. `cleared` is what was written
+    so far, a folder or a file: deleted, so that it takes no room.
 
     Raises:
         DataError: nothing more can be written.
     """
     try:
         yield
-    except failures() as error:
-        if cleared is not None:
+    except Exception as error:
+        reason = failure(error)
+        if reason is None:
+            raise
+        if cleared is not None and cleared.is_dir():
             shutil.rmtree(cleared, ignore_errors=True)
-        raise DataError(f"{target} cannot be written ({error}); {kept}: make room, then go on with `resume`") from error
+        elif cleared is not None:
+            cleared.unlink(missing_ok=True)
+        remedy = f"{kept}: make room, then go on with `resume`" if kept else "make room, then give the command again"
+        raise DataError(f"{target} cannot be written ({reason}); {remedy}") from error
 
 
-def failures() -> tuple[type[Exception], ...]:
-    """What is raised where nothing more can be written: safetensors, where it is installed, has an error of its own."""
-    try:
-        from safetensors import SafetensorError
-    except ImportError:
-        return (OSError,)
-    return (OSError, SafetensorError)
+def failure(error: Exception) -> str | None:
+    """Why nothing more could be written, None for an error of another kind.
+
+    Libraries that do not write through Python have no OSError for it: safetensors has an error of its own, tokenizers a
+    bare `Exception`, `torch.save` a RuntimeError that does not say why.
+    """
+    text = str(error)
+    if isinstance(error, OSError) or type(error).__name__ == "SafetensorError" or "(os error " in text:
+        return text
+    torch_failed = isinstance(error, RuntimeError) and ("inline_container" in text or "iostream" in text)
+    return "torch could not write all of a file" if torch_failed else None

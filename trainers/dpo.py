@@ -22,8 +22,7 @@ from dreamgym_env.checkpoints import in_bfloat16
 from dreamgym_env.types import Trajectory
 
 from .adapters import lora_config
-from .checkpoint import check_start, save_policy
-from .disk import writing
+from .checkpoint import check_start, save_policy_into
 from .logs import MetricsLog
 from .pairs import PairCollator, Pairs, load_pairs, rows
 from .sft import read_all
@@ -61,6 +60,7 @@ class DPOConfig:
     warmup_steps: int = 10
     """Steps of linear warm-up; a linear decay to 0 follows."""
     weight_decay: float = 0.0
+    """AdamW's weight decay, >= 0."""
     clip: float = 1.0
     """Largest gradient norm."""
     lora_rank: int = 0
@@ -78,6 +78,7 @@ class DPOConfig:
     resume: bool = False
     """Goes on from the newest of them, if there is one."""
     seed: int = 0
+    """Seed of which pairs are drawn and of the order of batches."""
 
     def __post_init__(self) -> None:
         if not self.trajectories:
@@ -99,6 +100,9 @@ def make_trainer(config: DPOConfig, model: Any, tokenizer: Any, pairs: Pairs) ->
     """A `trl.DPOTrainer` on the pairs.
 
     The reference's log-probabilities are computed here, once, by the model as it is now: no second model is kept.
+
+    Raises:
+        ValueError: adapters could not be merged, since DeepSpeed shares out the weights that they lie beside.
     """
     from trl.trainer.dpo_config import DPOConfig as TRLConfig
 
@@ -131,6 +135,10 @@ def make_trainer(config: DPOConfig, model: Any, tokenizer: Any, pairs: Pairs) ->
         disable_tqdm=True,
         seed=config.seed,
     )
+    if config.lora_rank and weights_shared(arguments):
+        raise ValueError(
+            f"`lora_rank` must be 0 with DeepSpeed's stage 3, got {config.lora_rank}; stage 2 takes adapters"
+        )
     return EpisodePairTrainer(
         model=model,
         args=arguments,
@@ -170,19 +178,37 @@ def train(config: DPOConfig, trajectories: Iterable[Trajectory]) -> dict[str, An
         trainer.add_callback(Report(log, bar))
         if found is not None:
             trainer.count_from(found)
-        elif pairs.held_out:
+        elif pairs.held_out and not trainer.is_deepspeed_enabled:  # it would need an engine of its own to evaluate now
             trainer.evaluate()
         trainer.train(resume_from_checkpoint=str(found) if found else None)
         if pairs.held_out:
             trainer.evaluate()
-    whole = trainer.accelerator.unwrap_model(trainer.model)
-    report = _report(config, pairs, trainer)
+    report, policy = _report(config, pairs, trainer), trained_policy(trainer)
     if main_process:
         shutil.rmtree(folder / "pairs", ignore_errors=True)
-        with writing(folder, "the checkpoints are whole"):
-            save_policy(folder, whole.merge_and_unload() if config.lora_rank else whole, tokenizer)
-            (folder / "dpo.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        save_policy_into(folder, policy, tokenizer, {"dpo.json": json.dumps(report, indent=1) + "\n"})
     return report
+
+
+def weights_shared(arguments: Any) -> bool:
+    """Whether DeepSpeed shares out the weights themselves (its stage 3)."""
+    plugin = arguments.deepspeed_plugin
+    return plugin is not None and plugin.zero_stage == 3
+
+
+def trained_policy(trainer: Any) -> Any:
+    """What `save_pretrained` writes whole: adapters merged, and what DeepSpeed has shared out (stage 3) put together.
+
+    Every process has to ask for it.
+    """
+    from .sharding import WholeModel
+
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if hasattr(model, "merge_and_unload"):
+        return model.merge_and_unload()
+    if weights_shared(trainer.args):
+        return WholeModel(model, trainer.accelerator.get_state_dict(trainer.model_wrapped) or {})
+    return model
 
 
 def _report(config: DPOConfig, pairs: Pairs, trainer: Any) -> dict[str, Any]:

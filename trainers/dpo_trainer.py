@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from rich.progress import Progress
 from transformers import TrainerCallback
+from transformers.trainer_utils import rotate_checkpoints
 from trl.trainer.dpo_trainer import DPOTrainer
 
+from .checkpoint import PARTIAL, flush
+from .disk import writing
 from .logs import MetricsLog
 
 NAMES = {
@@ -36,14 +40,38 @@ class EpisodePairTrainer(DPOTrainer):  # type: ignore[misc]
 
     TRL tokenizes a prompt and one completion behind it, all of which counts. An episode is many responses with states
     between them, so the rows are made by `agent.AgentChat` and pass through here untouched.
+
+    Checkpoints are the Trainer's, but whole or not there: written beside, then renamed.
     """
+
+    _beside: Path | None = None
+    """The folder that a checkpoint is written into."""
 
     def _prepare_dataset(self, dataset: Any, *arguments: Any, **keywords: Any) -> Any:
         return dataset
 
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._beside or self.args.output_dir)
+
     def _save_checkpoint(self, *arguments: Any, **keywords: Any) -> None:
+        """Raises: DataError, where it cannot be written; the checkpoints before it stay."""
         self.state.num_input_tokens_seen = self._total_train_tokens  # TRL counts anew after a resume
-        super()._save_checkpoint(*arguments, **keywords)  # type: ignore[no-untyped-call]
+        folder = Path(self._get_output_dir(None))
+        final, beside = folder / f"checkpoint-{self.state.global_step}", folder / f"{PARTIAL}checkpoint"
+        older = newest_checkpoint(folder)
+        kept = f"{older.name} is whole" if older else "there is no checkpoint before it"
+        self._beside = beside
+        with writing(final, kept, cleared=beside):
+            super()._save_checkpoint(*arguments, **keywords)  # type: ignore[no-untyped-call]
+            if self.is_world_process_zero():
+                flush(beside)
+        self._beside = None
+        self.accelerator.wait_for_everyone()  # each process writes files of its own
+        if self.is_world_process_zero():
+            shutil.rmtree(final, ignore_errors=True)
+            os.replace(beside / final.name, final)
+            shutil.rmtree(beside)
+            rotate_checkpoints(str(folder), self.args.save_total_limit)
 
     def count_from(self, checkpoint: Path) -> None:
         """Counts tokens on from a checkpoint of `newest_checkpoint`, where training is to go on."""
@@ -62,7 +90,8 @@ def dataset_of(rows: list[dict[str, Any]], arguments: Any, folder: Path) -> Any:
     with arguments.main_process_first(local=False):
         if arguments.process_index == 0:
             shutil.rmtree(folder, ignore_errors=True)
-            made.save_to_disk(str(folder))
+            with writing(folder, "the checkpoints are whole", cleared=folder):
+                made.save_to_disk(str(folder))
     return load_from_disk(str(folder))
 
 
@@ -97,8 +126,8 @@ def named(logs: dict[str, float]) -> dict[str, float]:
 def newest_checkpoint(folder: Path) -> Path | None:
     """The newest of the Trainer's checkpoints that is whole, None where there is none.
 
-    `trainer_state.json` is the last file that the Trainer writes: what a kill left half-written has none, or one that
-    cannot be read.
+    `trainer_state.json` is the last file that the Trainer writes: what was damaged or left half-written has none, or
+    one that cannot be read.
     """
     found = sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.rpartition("-")[2]))
     return next((path for path in found if _is_whole(path)), None)

@@ -100,6 +100,7 @@ class EvaluateConfig:
     trajectories: str | None = None
     """JSON-lines file for the episodes themselves."""
     seed: int = 0
+    """Seed of which tasks are drawn and of the policy's draws."""
 
     def __post_init__(self) -> None:
         if self.episodes < 1:

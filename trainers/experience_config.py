@@ -69,6 +69,7 @@ class ExperienceTrainingConfig:
     resume: bool = False
     """Goes on from the newest checkpoint in `out`/checkpoints, if there is one."""
     seed: int = 0
+    """Seed of the sequences that are drawn and of weights that no checkpoint gives."""
     workers: int = 0
     """Processes that draw sequences ahead, >= 0, for a GPU that would wait for them; the sequences are the same ones. 0
     draws between the steps."""

@@ -37,11 +37,13 @@ class MeasureConfig:
     model: str = "embedded"
     """As `experience_model` of `gym.make`."""
     domain: str = "webshop"
+    """The world of `data`: a bundled domain, a world file or `package.module:ATTRIBUTE`."""
     steps: int = 1500
     """Most steps measured, whole trajectories from the first on."""
     top_k: int | None = None
     """Demonstrations; None takes the checkpoint's own setting."""
     use_recall: bool = True
+    """Whether earlier lines of the episode that an action refers to are shown with it."""
     as_dreamed: bool = False
     """Whether the dream is measured instead of the model by itself: rules answer impossible actions, what is known is
     repeated, temperatures are the checkpoint's own, and what contradicts the episode is drawn again."""

@@ -17,6 +17,7 @@ from dreamgym_env.loading import starting_policy
 from dreamgym_env.trajectories import read_trajectories, write_trajectories
 from dreamgym_env.types import Sampling, Task, Trajectory
 
+from .disk import writing
 from .pools import BudgetedPool, EnvPool, open_pool, read_settings
 from .rollout import Collector, collect
 
@@ -35,7 +36,7 @@ class OfflineConfig:
     settings: tuple[str, ...]
     """Keywords of `gym.make`, as name=value."""
     policy: str
-    """Who plays: "embedded", a checkpoint folder or a hub name."""
+    """Who plays: "embedded", a checkpoint folder or a hub name (ORG/NAME or hf:ORG/NAME)."""
     transitions: int
     """Most transitions, >= 1; collecting ends where not one group of episodes more is sure to fit."""
     tasks: int
@@ -70,12 +71,14 @@ def collect_offline(config: OfflineConfig) -> Path:
             if not played:
                 break
             if not file.exists():
-                write_trajectories(file, played)
+                with writing(file, "the rounds before it are whole"):
+                    write_trajectories(file, played)
             files.append(file)
             used += sum(len(one.transitions) for one in played)
             bar.update(line, completed=used)
     pool.close()
-    write_trajectories(found, (one for file in files for one in read_trajectories(file)))
+    with writing(found, "all rounds are whole"):
+        write_trajectories(found, (one for file in files for one in read_trajectories(file)))
     for file in files:
         file.unlink()
     return found

@@ -16,6 +16,7 @@ from typing import Any
 
 from dreamgym_env.loading import SETTINGS_FILE
 
+from .checkpoint import save_policy_into
 from .pools import read_settings
 
 
@@ -36,6 +37,7 @@ class PublishConfig:
     settings: tuple[str, ...] = ()
     """How the dream of an experience model asks it by default, as name=value (fields of `ExperienceConfig`)."""
     licence: str = "Apache-2.0"
+    """The licence that the card states."""
     dtype: str = "bfloat16"
     """Type of the stored weights: "bfloat16", "float16" or "float32"."""
 
@@ -47,12 +49,9 @@ def main(config: PublishConfig) -> dict[str, Any]:
 
     model = AutoModelForCausalLM.from_pretrained(config.model, use_safetensors=True)
     tokenizer = AutoTokenizer.from_pretrained(config.model)
-    config.out.mkdir(parents=True, exist_ok=True)
-    model.to(getattr(torch, config.dtype)).save_pretrained(config.out)
-    tokenizer.save_pretrained(config.out)
     card = _card(config, sum(parameter.numel() for parameter in model.parameters()))
-    (config.out / SETTINGS_FILE).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
-    (config.out / "README.md").write_text(card_text(config.title, card), encoding="utf-8")
+    files = {SETTINGS_FILE: json.dumps(card, indent=1) + "\n", "README.md": card_text(config.title, card)}
+    save_policy_into(config.out, model.to(getattr(torch, config.dtype)), tokenizer, files, kept=None)
     return {"bytes": sum(file.stat().st_size for file in config.out.iterdir()), "parameters": card["parameters"]}
 
 

@@ -14,7 +14,8 @@ class RunConfig:
     """The settings that every algorithm of RL here has: `grpo_config.py` and `ppo_config.py` add their own."""
 
     policy: str = "embedded"
-    """Starting policy: a checkpoint folder, a hub name, or "embedded" (the bundled one of the environment's domain)."""
+    """Starting policy: a checkpoint folder, a hub name (ORG/NAME or hf:ORG/NAME), or "embedded" (the bundled one of the
+    environment's domain)."""
     env_id: str = "DreamGym-WebShop-v0"
     """Where to train: any Gymnasium id, dream or real; `module:Id-v0` imports the module first."""
     output: str = "runs/rl"
@@ -56,6 +57,7 @@ class RunConfig:
     """Updates over which the rate rises linearly, step by step; constant afterwards. AdamW's first steps are its
     largest, whatever the gradient: without a rise they can throw a small policy off."""
     weight_decay: float = 0.01
+    """AdamW's weight decay, >= 0."""
     mini_batch: int = 64
     """Sequences (episodes, or with `history` turns) of an optimizer step, about: the round is split evenly."""
     token_budget: int = 16384
@@ -82,6 +84,7 @@ class RunConfig:
     impossible_penalty: float = 0.0
     """The same where the state does not offer the action, >= 0."""
     max_grad_norm: float = 1.0
+    """Gradients with a larger norm are scaled down to it, > 0; in PPO policy and critic each by itself."""
     ema_decay: float = 0.0
     """Decay, by update, of the moving average of the weights that is evaluated and left as the trained policy, in
     [0, 1); episodes are collected with the weights of the last update. 0 leaves the last weights."""
@@ -138,6 +141,7 @@ class RunConfig:
     tensorboard: bool = True
     """Whether TensorBoard files are written beside `metrics.jsonl`."""
     seed: int = 0
+    """Seed of every draw: tasks, responses, dreams and the order of mini-batches."""
 
     def __post_init__(self) -> None:
         at_least_one = (

@@ -21,7 +21,8 @@ from typing import Any
 from dreamgym_env.chat_model import ChatModel, Unusable
 from dreamgym_env.types import Completion, ModelError, Sampling
 
-from .checkpoint import save_policy
+from .checkpoint import PARTIAL, save_policy
+from .disk import writing
 
 
 @dataclass(frozen=True)
@@ -102,14 +103,16 @@ class ServedPolicy(ChatModel):
         """Writes the learner's weights and has the server read them.
 
         Raises:
+            DataError: they cannot be written; the server keeps those that it has.
             ModelError: nobody answers, or the server refuses; says how it is started.
         """
         if not self.writes:
             return
-        partial = self.folder.with_name(f".partial-{self.folder.name}")
+        partial = self.folder.with_name(f"{PARTIAL}{self.folder.name}")
         shutil.rmtree(partial, ignore_errors=True)
-        save_policy(partial, self.local.model, self.tokenizer)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with writing(self.folder, "the checkpoints are whole", cleared=partial):
+            save_policy(partial, self.local.model, self.tokenizer)
+            self.folder.mkdir(parents=True, exist_ok=True)
         for file in sorted(partial.iterdir()):
             os.replace(file, self.folder / file.name)  # a server never reads half a file
         partial.rmdir()

@@ -28,9 +28,11 @@ class SimToRealConfig:
     policy: str = "embedded"
     """Starting policy: "embedded", a checkpoint folder or a hub name (ORG/NAME or hf:ORG/NAME)."""
     dream_env: str = "DreamGym-WebShop-v0"
+    """Gymnasium id of the dream."""
     dream_settings: tuple[str, ...] = ()
     """Keywords of `gym.make` for the dream, as name=value, over those of the preset."""
     real_env: str = "Real-WebShop-v0"
+    """Gymnasium id of the real environment, which speaks the same state text."""
     real_settings: tuple[str, ...] = ()
     """Keywords of `gym.make` for the real environment, as name=value, over the preset's `horizon`, where it has one."""
     dream_updates: int = 12
@@ -51,9 +53,11 @@ class SimToRealConfig:
     eval_episodes: int = 300
     """Held-out episodes per evaluation and environment."""
     output: Path = Path("runs/sim-to-real")
+    """Folder for the runs of both phases, `sim_to_real.json` and `success.png`."""
     resume: bool = False
     """Goes on where an earlier run in `output` stopped."""
     seed: int = 0
+    """Seed of both phases."""
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:

@@ -18,7 +18,6 @@ import numpy as np
 
 from dreamgym_env.types import Conversation, DataError
 
-from .disk import writing
 from .processes import join
 from .supply import Supply, random_state, set_random_state
 
@@ -75,7 +74,9 @@ class SupervisedConfig:
     """Tokens of a forward pass, padding included: the gradients of a batch's passes add up, so that it has no influence
     on results but memory and speed. None: the whole batch."""
     warmup_steps: int = 60
+    """Steps of linear warm-up of the rate, >= 0."""
     weight_decay: float = 0.05
+    """AdamW's weight decay, >= 0."""
     clip: float = 1.0
     """Largest gradient norm."""
     bf16: bool = False
@@ -92,6 +93,7 @@ class SupervisedConfig:
     save_every: int = 250
     """Steps between checkpoints that a stopped run can go on from."""
     seed: int = 0
+    """Seed of the order of batches and of dropout."""
 
 
 def batches(sequences: Sequence[Example], batch_tokens: int, rng: random.Random) -> Iterator[list[int]]:
@@ -327,14 +329,12 @@ class Trainer:
 
     def save(self, folder: Path, card: dict[str, Any] | None = None) -> None:
         """Weights, tokenizer, and `dreamgym.json` with `card`; the main process writes."""
+        from .checkpoint import save_policy_into
+
         model = self.whole_model()
-        if not self.processes.is_main:
-            return
-        with writing(folder, "the checkpoints are whole"):
-            model.save_pretrained(folder)
-            self.tokenizer.save_pretrained(folder)
-            if card is not None:
-                (folder / "dreamgym.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        files = {} if card is None else {"dreamgym.json": json.dumps(card, indent=2) + "\n"}
+        if self.processes.is_main:
+            save_policy_into(folder, model, self.tokenizer, files)
 
 
 def answer_spans(weights: np.ndarray) -> list[tuple[int, int]]:

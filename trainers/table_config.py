@@ -24,7 +24,8 @@ class TableConfig:
     output: Path = Path("runs/tables")
     """Everything goes into the folder WORLD in it; a run over the same folder goes on with what is there."""
     policy: str = "embedded"
-    """Where every row starts: "embedded" (the bundled policy), a checkpoint folder or a hub name."""
+    """Where every row starts: "embedded" (the bundled policy), a checkpoint folder or a hub name (ORG/NAME or
+    hf:ORG/NAME)."""
     preset: str | None = None
     """The preset of GRPO and PPO; None is laptop/WORLD."""
     dream_settings: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ from dreamgym_env.loading import starting_policy
 from dreamgym_env.types import Sampling, Task
 
 from .agent import Rollout
-from .checkpoint import save_policy
+from .checkpoint import save_final_policy
 from .pools import open_pool, read_settings
 from .rollout import Collector, collect
 
@@ -31,7 +31,8 @@ class TRLGRPOConfig:
     """The policy, where it learns, and how long; what is not here keeps TRL's default."""
 
     policy: str = "embedded"
-    """Checkpoint folder, hub name, or "embedded" (the bundled starting policy of the environment's domain)."""
+    """Checkpoint folder, hub name (ORG/NAME or hf:ORG/NAME), or "embedded" (the bundled starting policy of the
+    environment's domain)."""
     env_id: str = "DreamGym-WebShop-v0"
     """Gymnasium id, dream or real."""
     settings: tuple[str, ...] = ()
@@ -59,6 +60,7 @@ class TRLGRPOConfig:
     context_tokens: int = 4608
     """Longest episode, in tokens."""
     seed: int = 0
+    """Seed of sampling, of the environments and of TRL's trainer."""
 
     def __post_init__(self) -> None:
         if self.updates < 1:
@@ -163,7 +165,7 @@ def main(config: TRLGRPOConfig) -> list[dict[str, float]]:
     trainer = make_trainer(config, Collector(model, pool, sampling, config.context_tokens), pool.tasks)
     trainer.train()
     log: list[dict[str, float]] = [entry for entry in trainer.state.log_history if "reward" in entry]
-    save_policy(Path(config.output) / "policy", model.model, model.tokenizer)
+    save_final_policy(Path(config.output) / "policy", model.model, model.tokenizer, kept=None)
     (Path(config.output) / "log.json").write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
     pool.close()
     return log

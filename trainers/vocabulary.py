@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .checkpoint import save_policy_into
 from .corpus import corpora_of
 from .experience import load_model, read_training_data
 from .experience_config import ExperienceTrainingConfig
@@ -32,6 +33,7 @@ class VocabularyConfig:
     phrases: int = 0
     """Most joins of words that occur together into one token, >= 0; for worlds whose texts are templates."""
     seed: int = 0
+    """Seed of the weights that are not taken over from `base`."""
     model: SmallConfig = field(default_factory=SmallConfig)
 
 
@@ -49,8 +51,7 @@ def main(config: VocabularyConfig) -> dict[str, Any]:
         model=config.model,
     )
     model, tokenizer, ways = load_model(settings, corpora_of(settings, read_training_data(settings)))
-    model.save_pretrained(config.out)
-    tokenizer.save_pretrained(config.out)
+    save_policy_into(config.out, model, tokenizer, kept=None)
     return {"out": str(config.out), "vocabulary": len(tokenizer), "graft": ways}
 
 
