@@ -254,6 +254,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(
     half_written = tmp_path / "cut" / "checkpoints" / "checkpoint-6"
     half_written.mkdir()
     (half_written / "trainer_state.json").write_text('{"global_step"', encoding="utf-8")
+    (tmp_path / "cut" / "checkpoints" / "checkpoint-best").mkdir()
     assert train(dataclasses.replace(cut, resume=True), data)["steps"] > 7
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
     assert weights[0] == weights[1]

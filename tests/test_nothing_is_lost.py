@@ -32,6 +32,7 @@ from dreamgym_env.trainers.grpo_config import GRPOConfig  # noqa: E402
 from dreamgym_env.trainers.logs import MetricsLog, read_metrics  # noqa: E402
 from dreamgym_env.trainers.offline import OfflineConfig, collect_offline  # noqa: E402
 from dreamgym_env.trainers.ppo_config import PPOConfig  # noqa: E402
+from dreamgym_env.trainers.progress import show_progress  # noqa: E402
 from dreamgym_env.trainers.scratch import SmallConfig  # noqa: E402
 from dreamgym_env.trainers.served import ServedPolicy  # noqa: E402
 from dreamgym_env.trainers.sft import SFTConfig  # noqa: E402
@@ -379,6 +380,22 @@ def test_a_log_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         os.symlink("/dev/full", log.path)
         with pytest.raises(DataError, match=r"metrics.jsonl cannot be written \(.*No space left.*make room"):
             log.write(2, {"a": 1.0})
+
+
+@pytest.mark.parametrize("supervised", [False, True])
+def test_a_kill_while_a_log_is_taken_over_loses_no_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, supervised: bool
+) -> None:
+    log, line = tmp_path / "metrics.jsonl", '{"step": 1, "update": 1}\n'
+    log.write_text(2 * line, encoding="utf-8")
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        show_progress("SFT", log, 1).__enter__() if supervised else MetricsLog(tmp_path, 1, tensorboard=False)
+    assert log.read_text("utf-8") == 2 * line
 
 
 def test_a_collection_goes_on_from_any_byte(tmp_path: Path) -> None:

@@ -129,7 +129,8 @@ def newest_checkpoint(folder: Path) -> Path | None:
     `trainer_state.json` is the last file that the Trainer writes: what was damaged or left half-written has none, or
     one that cannot be read.
     """
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.rpartition("-")[2]))
+    numbered = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
+    found = sorted(numbered, key=lambda path: -int(path.name.rpartition("-")[2]))
     return next((path for path in found if _is_whole(path)), None)
 
 

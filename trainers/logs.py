@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,11 +27,7 @@ class MetricsLog:
         if not enabled:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        kept = read_metrics(self.path) if self.path.exists() and resume_from is not None else []
-        lines = [json.dumps(row) + "\n" for row in kept if resume_from is not None and row["update"] <= resume_from]
-        partial = self.path.with_suffix(".partial")
-        partial.write_text("".join(lines), encoding="utf-8")
-        os.replace(partial, self.path)
+        keep_lines(self.path, lambda row: resume_from is not None and row["update"] <= resume_from)
         self._board = _summary_writer(folder, None if resume_from is None else resume_from + 1) if tensorboard else None
 
     def write(self, update: int, values: Mapping[str, float]) -> None:
@@ -54,6 +50,15 @@ class MetricsLog:
     ) -> None:
         if self._board is not None:
             self._board.close()
+
+
+def keep_lines(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
+    """Leaves those lines that are wanted, none where there is no file; a kill leaves the file as it was."""
+    rows = read_metrics(path) if path.exists() else []
+    partial = path.with_suffix(".partial")
+    with writing(path, "the checkpoints are whole", cleared=partial):
+        partial.write_text("".join(json.dumps(row) + "\n" for row in rows if wanted(row)), encoding="utf-8")
+    os.replace(partial, path)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

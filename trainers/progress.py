@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .disk import writing
-from .logs import read_metrics
+from .logs import keep_lines
 
 
 @contextmanager
@@ -28,8 +28,7 @@ def show_progress(
         return
     if log_file:
         log_file.parent.mkdir(parents=True, exist_ok=True)
-        kept = [row for row in (read_metrics(log_file) if log_file.exists() else []) if row["step"] <= steps]
-        log_file.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        keep_lines(log_file, lambda row: row["step"] <= steps)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
