@@ -129,11 +129,11 @@ def offline_stage(config: Table1Config, seed: int) -> Stage:
 
 def sft_stage(config: Table1Config, seed: int, data: Path) -> Stage:
     """SFT of the starting policy on the episodes that succeeded."""
-    folder = row_folder(config, "sft", seed)
+    folder, rl = row_folder(config, "sft", seed), GRPO_PRESETS[config.rl_preset][1]
     sft = SFTConfig(
         **offline_settings(config, folder, seed, data),
-        history=GRPO_PRESETS[config.rl_preset][1].history,
-        max_tokens=GRPO_PRESETS[config.rl_preset][1].context_tokens,
+        history=rl.history,
+        max_tokens=rl.context_tokens,
         epochs=config.sft_epochs,
         learning_rate=config.sft_learning_rate,
         save_every=50,
