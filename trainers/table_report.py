@@ -143,7 +143,8 @@ def draw(title: str, rows: Sequence[Pooled], out: Path) -> None:
         axis.errorbar(rate, place, xerr=[[rate - low], [high - rate]], color="#222", capsize=3, linewidth=1.2)
         rates = [100 * cell.successes / cell.n for cell in row.cells if cell.n]
         axis.plot(rates, [place] * len(rates), "o", color="white", markeredgecolor="#222", markersize=4)
-        axis.annotate(f"{rate:.1f}%", (high, place), (5, 0), textcoords="offset points", va="center", fontsize=9)
+        end = max([high, *rates])
+        axis.annotate(f"{rate:.1f}%", (end, place), (6, 0), textcoords="offset points", va="center", fontsize=9)
     costs = [f"{row.cost.real_steps:,} real, {row.cost.dream_steps:,} dreamed" for row in rows]
     names = [f"{TITLES[row.row]}\n{cost}" for row, cost in zip(rows, costs, strict=True)]
     axis.set_yticks(range(len(rows)), names, fontsize=8)
