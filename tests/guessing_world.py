@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -123,17 +124,15 @@ gym.register(id="Guess-v0", entry_point="guessing_world:GuessingEnv")
 
 
 class GuessingDream:
-    """An experience model's language model for the guessing world, as rules; the secret is "star"."""
-
-    def __init__(self) -> None:
-        self.tasks = 0
+    """An experience model's language model for the guessing world, as rules; the secret is "star". What it answers
+    depends on what it is asked alone, so that a job which was killed and goes on gets the same answers."""
 
     def complete(self, conversations: Sequence[Conversation], sampling: Sampling) -> list[Completion]:
         answers = []
-        for conversation in conversations:
+        for index, conversation in enumerate(conversations):
             if "<task>" in conversation[0]["content"]:
-                self.tasks += 1
-                answers.append(Completion(f"<task>Find the word {self.tasks}</task>"))
+                number = 1000 * index + zlib.crc32(repr(conversation).encode()) % 1000
+                answers.append(Completion(f"<task>Find the word {number}</task>"))
                 continue
             word = re.findall(r"say\[(\w+)\]", conversation[-1]["content"])[-1]
             outcome = "success" if word == "star" else "continue"

@@ -144,7 +144,7 @@ print(told, end="")  # one write, or two processes mix their words
 """
     program = str(script(tmp_path, config(token_budget=256, num_envs=20, shard=shard), body))
     one = subprocess.run([sys.executable, program], check=True, capture_output=True, text=True).stdout
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", program]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", program]
     two = subprocess.run(launcher, check=True, capture_output=True, text=True).stdout
     found = [told.split() for text in (one, two) for told in re.findall(r"NORM (.*)", text)]
     assert [told[0] for told in found] == ["1", "2", "2"]
@@ -163,7 +163,7 @@ grpo.train(config)
 grpo.train(replace(halves, updates=2))
 grpo.train(replace(halves, resume=True))
 """
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     subprocess.run([*launcher, str(script(tmp_path, settings, body))], check=True, capture_output=True)
     left, right = (list_checkpoints(tmp_path / name / "checkpoints")[-1] for name in ("run", "halves"))
     for file in ("policy/model.safetensors", "optimizer.safetensors"):

@@ -92,7 +92,16 @@ def test_two_processes_go_through_both_phases_together(config: SimToRealConfig, 
         "import os; (Path / os.environ['RANK']).write_text(str(report['real success']))",
     ]
     program.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(program), str(tmp_path)]
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        str(program),
+        str(tmp_path),
+    ]
     subprocess.run(launcher, check=True, capture_output=True)
     report = json.loads((config.output / "sim_to_real.json").read_text("utf-8"))
     assert [(tmp_path / rank).read_text("utf-8") for rank in "01"] == [str(report["real success"])] * 2
