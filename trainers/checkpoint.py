@@ -21,11 +21,11 @@ from typing import Any
 
 from dreamgym_env.types import DataError
 
-from .disk import writing
+from .disk import CHECKPOINTS, writing
 
 PARTIAL = ".partial-"
 """How the names of files and folders begin that are being written."""
-_PREFIX, _KEPT = "update_", "the checkpoints are whole"
+_PREFIX = "update_"
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")
 """The files without which no weights are read from a folder."""
 
@@ -97,7 +97,7 @@ def save_policy(folder: Path, model: Any, tokenizer: Any) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def save_final_policy(folder: Path, model: Any, tokenizer: Any, kept: str | None = _KEPT) -> None:
+def save_final_policy(folder: Path, model: Any, tokenizer: Any, kept: str | None = CHECKPOINTS) -> None:
     """`save_policy`, whole or not at all: a folder that is there is a finished policy.
 
     Raises:
@@ -113,7 +113,7 @@ def save_final_policy(folder: Path, model: Any, tokenizer: Any, kept: str | None
 
 
 def save_policy_into(
-    folder: Path, model: Any, tokenizer: Any, files: Mapping[str, str] | None = None, kept: str | None = _KEPT
+    folder: Path, model: Any, tokenizer: Any, files: Mapping[str, str] | None = None, kept: str | None = CHECKPOINTS
 ) -> None:
     """`save_policy` into a folder that holds more, such as the checkpoints, with further text files by name. All is
     written beside and then moved, the weights last: a folder that a model can be loaded from has all of it.
@@ -144,7 +144,7 @@ def save_module(file: Path, module: Any) -> None:
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}, file)
 
 
-def save_final_module(file: Path, module: Any, kept: str | None = _KEPT) -> None:
+def save_final_module(file: Path, module: Any, kept: str | None = CHECKPOINTS) -> None:
     """`save_module`, whole or not at all.
 
     Raises:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from dreamgym_env.types import DataError
 
+CHECKPOINTS = "the checkpoints are whole"
+
 
 @contextmanager
-def writing(target: Path, kept: str | None, cleared: Path | None = None) -> Iterator[None]:
+def writing(target: Path, kept: str | None = CHECKPOINTS, cleared: Path | None = None) -> Iterator[None]:
     """Tells a failure to write `target`, a full disk above all, as one error that says what is left and what to do.
 
     `kept` is what a resumed job goes on from, None for a job that can only be begun anew. `cleared` is what was written

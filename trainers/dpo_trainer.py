@@ -90,7 +90,7 @@ def dataset_of(rows: list[dict[str, Any]], arguments: Any, folder: Path) -> Any:
     with arguments.main_process_first(local=False):
         if arguments.process_index == 0:
             shutil.rmtree(folder, ignore_errors=True)
-            with writing(folder, "the checkpoints are whole", cleared=folder):
+            with writing(folder, cleared=folder):
                 made.save_to_disk(str(folder))
     return load_from_disk(str(folder))
 

@@ -35,7 +35,7 @@ class MetricsLog:
         if not self.enabled:
             return
         row = {"update": update, **{k: v if math.isfinite(v) else None for k, v in values.items()}}
-        with writing(self.path, "the checkpoints are whole"), self.path.open("a", encoding="utf-8") as file:
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         if self._board is not None:
             for key, value in values.items():
@@ -56,7 +56,7 @@ def keep_lines(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
     """Leaves those lines that are wanted, none where there is no file; a kill leaves the file as it was."""
     rows = read_metrics(path) if path.exists() else []
     partial = path.with_suffix(".partial")
-    with writing(path, "the checkpoints are whole", cleared=partial):
+    with writing(path, cleared=partial):
         partial.write_text("".join(json.dumps(row) + "\n" for row in rows if wanted(row)), encoding="utf-8")
     os.replace(partial, path)
 

@@ -42,7 +42,7 @@ def show_progress(
             detail = f"loss {report['loss']:.4f}, {report['tokens'] / 1e6:.2f}M tokens, {report['tokens_per_second']}/s"
             bar.update(task, completed=report["progress"], detail=detail)
             if log_file:
-                with writing(log_file, "the checkpoints are whole"), log_file.open("a", encoding="utf-8") as log:
+                with writing(log_file), log_file.open("a", encoding="utf-8") as log:
                     log.write(json.dumps(report) + "\n")
 
         yield on_log

@@ -110,7 +110,7 @@ class ServedPolicy(ChatModel):
             return
         partial = self.folder.with_name(f"{PARTIAL}{self.folder.name}")
         shutil.rmtree(partial, ignore_errors=True)
-        with writing(self.folder, "the checkpoints are whole", cleared=partial):
+        with writing(self.folder, cleared=partial):
             save_policy(partial, self.local.model, self.tokenizer)
             self.folder.mkdir(parents=True, exist_ok=True)
         for file in sorted(partial.iterdir()):

@@ -18,10 +18,9 @@ from dreamgym_env.trajectories import read_trajectories
 
 from .evaluate import EvaluateConfig, Evaluation
 from .evaluate import run as evaluate
-from .grpo_config import PRESETS
 from .logs import read_metrics
 from .table_config import TableConfig
-from .table_rows import DATA_FILE, Stage, row_folder, stages_of, whole_context
+from .table_rows import DATA_FILE, Stage, preset_of, row_folder, stages_of, whole_context
 
 RESULT_FILE, STAGE_FILE, CPU_FILE = "result.json", "stage.json", "cpu.json"
 JOBS = {
@@ -162,7 +161,7 @@ def evaluate_policy(config: TableConfig, policy: str, seed: int, whole: bool = F
 
     `whole`: the policy was trained on whole conversations and is shown those, whatever the preset shows.
     """
-    rl = PRESETS[config.rl_preset][1]
+    rl = preset_of(config, "grpo")
     return evaluate(
         EvaluateConfig(
             policy=policy,

@@ -95,7 +95,7 @@ def row_folder(config: TableConfig, row: str, seed: int) -> Path:
 
 def offline_stage(config: Table1Config, seed: int) -> Stage:
     """The real episodes that SFT and DPO learn from."""
-    folder, rl = row_folder(config, "offline-data", seed), GRPO_PRESETS[config.rl_preset][1]
+    folder, rl = row_folder(config, "offline-data", seed), preset_of(config, "grpo")
     if config.demonstrators:
         collect = CollectConfig(
             env=config.place.real,
@@ -129,7 +129,7 @@ def offline_stage(config: Table1Config, seed: int) -> Stage:
 
 def sft_stage(config: Table1Config, seed: int, data: Path) -> Stage:
     """SFT of the starting policy on the episodes that succeeded."""
-    folder, rl = row_folder(config, "sft", seed), GRPO_PRESETS[config.rl_preset][1]
+    folder, rl = row_folder(config, "sft", seed), preset_of(config, "grpo")
     sft = SFTConfig(
         **offline_settings(config, folder, seed, data),
         history=rl.history,
@@ -149,7 +149,7 @@ def dpo_stage(config: Table1Config, seed: int, data: Path) -> Stage:
     folder = row_folder(config, "dpo", seed)
     dpo = DPOConfig(
         **offline_settings(config, folder, seed, data),
-        max_tokens=whole_context(GRPO_PRESETS[config.rl_preset][1]),
+        max_tokens=whole_context(preset_of(config, "grpo")),
         epochs=config.dpo_epochs,
         learning_rate=config.dpo_learning_rate,
     )
@@ -158,7 +158,7 @@ def dpo_stage(config: Table1Config, seed: int, data: Path) -> Stage:
 
 def offline_settings(config: Table1Config, folder: Path, seed: int, data: Path) -> dict[str, Any]:
     """What SFT and DPO have alike: the same start, episodes and device."""
-    rl = GRPO_PRESETS[config.rl_preset][1]
+    rl = preset_of(config, "grpo")
     return {
         "model": start_of(config),
         "trajectories": (str(data),),

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from dreamgym_env.domains.web_page import Element, Line, Text, WebPage
+from dreamgym_env.domains.web_page import Element, Line, Text, WebPage, page_of
+from dreamgym_env.types import Task, Transition
 
 Slots = Mapping[str, str]
 Check = tuple[str, bool]
@@ -149,14 +150,11 @@ def rule_of(instruction: str) -> tuple[Rule, dict[str, str]] | None:
     return None
 
 
-def reached(instruction: str, pages: Sequence[WebPage], message: str) -> Reached:
-    """Whether the task is done when the agent says this.
-
-    Args:
-        pages: what the episode has shown, the page in view last.
-        message: the agent's last words.
-    """
-    found = rule_of(instruction)
+def reached(task: Task, history: Sequence[Transition], message: str) -> Reached:
+    """Whether the task is done when the agent, after these steps, says this."""
+    states = (task.initial_state, *(step.next_state for step in history))
+    pages = [page for state in states if (page := page_of(state))]
+    found = rule_of(task.instruction)
     if found is None or not pages:
         return Reached(None)
     rule, slots = found
@@ -195,8 +193,9 @@ def _fits(text: str, template: str, slots: Slots) -> bool:
     return _match(text, template, slots) is not None
 
 
-def _shows(page: WebPage, line: str, slots: Slots) -> bool:
-    return any(_fits(words(one), line, slots) for one in page.lines)
+def _sure(rule: Rule, slots: Slots, page: WebPage) -> bool:
+    """Whether a page tells anything."""
+    return not rule.sure or any(_fits(words(one), rule.sure, slots) for one in page.lines)
 
 
 def _open(rule: Rule, slots: Slots, page: WebPage) -> Reached:
@@ -210,14 +209,14 @@ def _head(page: WebPage) -> tuple[str, ...]:
 
 def _answered(rule: Rule, slots: Slots, pages: Sequence[WebPage], message: str) -> Reached:
     for page in reversed(pages):
+        if not _sure(rule, slots, page):
+            continue
         found = [(line, _match(words(line), rule.lines[0], slots)) for line in page.lines]
         told = [(line, match[1]) for line, match in found if match]
         if rule.post == "first commit":
             told = [(line, value) for line, value in told if value == slots["message"]]
         if rule.first and page.above:
             return Reached(None)
-        if rule.sure and not _shows(page, rule.sure, slots):
-            continue
         if rule.exact or rule.first:
             told = told[:1]
         if told and len({value for _, value in told}) == 1:
@@ -247,8 +246,7 @@ def _shown(rule: Rule, slots: Slots, pages: Sequence[WebPage]) -> Reached:
         met = all(holds for _, holds in checks)
         if met or not best.met:
             shown = tuple(one.line() for one in found if one is not None)
-            told = not rule.sure or _shows(page, rule.sure, slots)
-            hidden = not told if met else bool(page.above or page.below)
+            hidden = not _sure(rule, slots, page) if met else bool(page.above or page.below)
             best = Reached(None if hidden else met, tuple(checks), (*_head(page), *shown))
     return best
 

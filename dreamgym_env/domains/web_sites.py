@@ -8,7 +8,7 @@ from typing import Protocol
 
 from dreamgym_env.domains.web_actions import ENDS, TYPED, Call
 from dreamgym_env.domains.web_goals import Check, Reached, reached
-from dreamgym_env.domains.web_page import Element, Text, WebPage, page_of
+from dreamgym_env.domains.web_page import Element, Text, WebPage
 from dreamgym_env.domains.web_trail import Trail
 from dreamgym_env.types import StepContext
 
@@ -86,9 +86,7 @@ class SiteRules:
     def _reached(self, context: StepContext, call: Call) -> Reached:
         if call.name == "report_infeasible":
             return Reached(None)
-        states = (context.task.initial_state, *(step.next_state for step in context.history))
-        pages = [page for state in states if (page := page_of(state))]
-        return reached(context.task.instruction, pages, str(call.arguments[0]))
+        return reached(context.task, context.history, str(call.arguments[0]))
 
 
 def heading_over(page: WebPage, element: Element) -> Text | None:

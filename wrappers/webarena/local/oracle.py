@@ -10,7 +10,7 @@ from typing import Any
 
 from dreamgym_env.domains.web_actions import ENDS
 from dreamgym_env.domains.web_goals import reached
-from dreamgym_env.domains.web_page import Element, Text, WebPage, page_of
+from dreamgym_env.domains.web_page import Element, Text, WebPage
 from dreamgym_env.domains.web_trail import Key, link_key
 from dreamgym_env.types import Task, Transition
 
@@ -87,8 +87,7 @@ def thought_of(move: Move) -> str:
 def grounds(task: Task, history: Sequence[Transition], message: str) -> str:
     """The line of a page that a right answer rests on (`row 'Ada Castell | 4 stars | Gift'`), without its number; ""
     for a wrong one."""
-    states = (task.initial_state, *(step.next_state for step in history))
-    found = reached(task.instruction, [page for state in states if (page := page_of(state))], message)
+    found = reached(task, history, message)
     return re.sub(r"^\[\d+\] ", "", found.lines[-1]) if found.met and found.lines else ""
 
 
