@@ -21,7 +21,8 @@ from dreamgym_env.trainers.corpus_supply import AheadSupply, open_supply
 from dreamgym_env.trainers.experience import load_model, read_training_data
 from dreamgym_env.trainers.experience_config import ExperienceTrainingConfig
 from dreamgym_env.trainers.logs import read_metrics
-from dreamgym_env.trainers.scratch import SmallConfig, name_classes
+from dreamgym_env.trainers.names import name_classes
+from dreamgym_env.trainers.scratch import SmallConfig
 from dreamgym_env.trainers.supervised import Example, SupervisedConfig
 from dreamgym_env.types import DataError
 

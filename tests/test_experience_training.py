@@ -23,15 +23,13 @@ from dreamgym_env.task_generator import parse_task
 from dreamgym_env.trainers import experience, measure
 from dreamgym_env.trainers.corpus import (
     Corpus,
-    common_pieces,
     contexts_of,
     conversation,
     corpora_of,
-    format_words,
-    permuted,
 )
 from dreamgym_env.trainers.experience import load_model, read_training_data
 from dreamgym_env.trainers.experience_config import ExperienceTrainingConfig
+from dreamgym_env.trainers.names import common_pieces, format_words, permuted
 from dreamgym_env.trainers.scratch import SmallConfig
 from dreamgym_env.trainers.supervised import Example, SupervisedConfig, answer_spans
 from dreamgym_env.trajectories import read_trajectories, write_trajectories

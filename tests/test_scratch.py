@@ -14,6 +14,7 @@ from dreamed_shop import play, shop_env, tasks_of
 
 from dreamgym_env.domains.webshop import WEBSHOP
 from dreamgym_env.prompts import experience_messages, user_turn
+from dreamgym_env.trainers.names import digit_class, label_class, name_classes
 from dreamgym_env.trainers.scratch import (
     END,
     PAD,
@@ -27,7 +28,6 @@ from dreamgym_env.trainers.scratch import (
     fit_vocabulary,
     graft,
     is_name,
-    name_classes,
     number_of,
     spaced,
     widened,
@@ -149,6 +149,19 @@ def test_a_name_of_several_words_may_be_one_phrase() -> None:
     assert " Red Tea Pot" in tokenizer.tokenize("[1] link 'Red Tea Pot'")
     titles = {(tokenizer.get_vocab()[name],) for name in (" Oak Desk Lamp", " Red Tea Pot")}
     assert any(titles <= set(members) for members in name_classes(tokenizer, frozenset()))
+
+
+def test_a_capitalised_word_has_its_plain_form_too() -> None:
+    text = "set the Phone number of Ada and the Phone number of PDF, then the city, City"
+    without, plain = (fit_vocabulary([text] * 3, plain_forms=one) for one in (False, True))
+    words = [{word for word, _ in one.pieces} for one in (without, plain)]
+    assert words[1] - words[0] == {" phone", " ada"}  # `city` is there, and PDF is no word with one capital
+    tokenizer = build_tokenizer(plain)
+    tokens = [" Phone", " phone", " City", " city", " Ada", " ada"]
+    first, second, third = (tuple(tokenizer.convert_tokens_to_ids(tokens[at : at + 2])) for at in (0, 2, 4))
+    assert label_class(tokenizer, frozenset()) == sorted((first, second, third))
+    assert label_class(tokenizer, frozenset({" ada", " City"})) == [first]
+    assert digit_class(tokenizer) == [(tokenizer.convert_tokens_to_ids(digit),) for digit in "0123456789"]
 
 
 def test_a_small_vocabulary_spells() -> None:

@@ -223,6 +223,14 @@ def test_names_are_exchanged_throughout_an_episode_and_anew_in_each_pass() -> No
         assert any(old != new for old, new in pairs)
         assert "<action>search[" in tokenizer.decode(made.ids)
         assert made.weights.tolist() == given.weights.tolist()
+    copied = sft.supply_of(config(permute_share=1.0, names="copied"), data, tokenizer).draw(0)
+    labels = sft.supply_of(config(permute_share=1.0, names="copied", label_share=1.0), data, tokenizer).draw(0)
+    changed = [
+        sum(int((one.ids != other.ids).sum()) for one, other in zip(data.train, made, strict=True))
+        for made in (copied, first, labels)
+    ]
+    assert 0 < changed[0] < changed[1]
+    assert changed[0] < changed[2]
     half = sft.supply_of(config(permute_share=0.5), data, tokenizer).draw(0)
     kept = sum(given.ids.tolist() == made.ids.tolist() for given, made in zip(data.train, half, strict=True))
     assert 0 < kept < len(data.train)
@@ -236,6 +244,8 @@ def test_names_are_exchanged_throughout_an_episode_and_anew_in_each_pass() -> No
 def test_config_says_what_is_wrong() -> None:
     with pytest.raises(ValueError, match=r"`permute_share` must be in \[0, 1\], got 1.5"):
         config(permute_share=1.5)
+    with pytest.raises(ValueError, match=r"`label_share` must be in \[0, 1\], got -0.1"):
+        config(label_share=-0.1)
     with pytest.raises(ValueError, match="`epochs` must be > 0, got 0"):
         config(epochs=0)
     with pytest.raises(ValueError, match="`max_episodes` must be >= 1 or None, got 0"):

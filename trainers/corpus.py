@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -191,33 +190,3 @@ def corpora_of(config: ExperienceTrainingConfig, trajectories: Sequence[Trajecto
         told = sorted({one.task.domain for one in trajectories})
         raise ValueError(f"`data` must hold trajectories of each `domain`, got none of {missing}, only of {told}")
     return [Corpus(config, those, name) for name, those in found.items()]
-
-
-def permuted(example: Example, classes: Sequence[Sequence[tuple[int, ...]]], size: int, rng: random.Random) -> Example:
-    """The example with the names of each class, all ids of each, exchanged by one random bijection throughout."""
-    table = np.arange(size, dtype=np.int32)
-    for members in classes:
-        table[np.asarray(members)] = rng.sample(list(members), len(members))
-    return Example(table[example.ids], example.weights)
-
-
-def common_pieces(tokenizer: Any, examples: Iterable[Example], share: float = 0.15) -> frozenset[str]:
-    """Pieces that stand in at least this share of the examples: the words of the format, which keep their meaning."""
-    counts: Counter[int] = Counter()
-    total = 0
-    for example in examples:
-        counts.update(set(example.ids.tolist()))
-        total += 1
-    common = [index for index, count in counts.items() if count >= share * total]
-    return frozenset(tokenizer.convert_ids_to_tokens(common))
-
-
-def format_words(tokenizer: Any, examples: Iterable[Example], instructions: Sequence[str]) -> frozenset[str]:
-    """Pieces that keep their meaning when names are exchanged: those common in the examples but not what tasks ask for.
-
-    A word that some instructions say and some do not (`kosher`) is a name, however many pages it stands on.
-    """
-    encoded = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in instructions]
-    asked = [Example(np.asarray(ids, np.int32), np.zeros(len(ids), np.float32)) for ids in encoded]
-    names = common_pieces(tokenizer, asked, share=0.0) - common_pieces(tokenizer, asked, share=0.5)
-    return common_pieces(tokenizer, examples) - names

@@ -14,8 +14,9 @@ from typing import Any
 
 from dreamgym_env.types import DataError
 
-from .corpus import Corpus, corpora_of, permuted
+from .corpus import Corpus, corpora_of
 from .experience_config import ExperienceTrainingConfig
+from .names import permuted
 from .supervised import Example
 
 _POOL = 128  # conversations

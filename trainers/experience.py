@@ -22,13 +22,15 @@ from dreamgym_env.trajectories import read_trajectories
 from dreamgym_env.types import Trajectory
 
 from .adapters import with_adapters
+from .agent import state_message, write_response
 from .checkpoint import check_start
-from .corpus import Corpus, corpora_of, format_words
+from .corpus import Corpus, corpora_of
 from .corpus_supply import open_supply
 from .experience_config import ExperienceTrainingConfig
+from .names import exchange_classes, said_in
 from .processes import join
 from .progress import show_progress
-from .scratch import END, build_model, build_tokenizer, deepened, fit_vocabulary, graft, name_classes, widened
+from .scratch import END, build_model, build_tokenizer, deepened, fit_vocabulary, graft, widened
 from .supervised import Example, Trainer, answer_spans, encode_chat
 
 
@@ -50,7 +52,7 @@ def load_model(config: ExperienceTrainingConfig, corpora: Sequence[Corpus]) -> t
         model = widened(model, config.widen) if config.widen else model
         model = deepened(model, config.deepen) if config.deepen else model
         return (with_adapters(model, config.lora_rank) if config.lora_rank else model), tokenizer, {}
-    fitted = build_tokenizer(fit_vocabulary(texts_of(corpora), phrases=config.phrases))
+    fitted = build_tokenizer(fit_vocabulary(texts_of(corpora), phrases=config.phrases, plain_forms=config.plain_forms))
     if config.base is None:
         return build_model(config.model, fitted), fitted, {}
     model, known = load_checkpoint(config.base, "float32", "cpu")
@@ -66,12 +68,24 @@ def _lengthen(model: Any, longest: int) -> None:
 
 
 def texts_of(corpora: Sequence[Corpus]) -> Iterator[str]:
-    """Up to 3,000 conversations of each world as text, with the agent's and M_task's instructions, so that one
-    vocabulary serves the policy too."""
+    """Up to 3,000 conversations of each world as text, with the agent's and M_task's instructions and what agents
+    said, so that one vocabulary serves the policy too."""
     for corpus in corpora:
         extra = [corpus.domain.agent_instruction, corpus.domain.task_instruction]
         for chat in corpus.draw(min(3000, 3 * len(corpus.trajectories))):
             yield END.join([*(message["content"] for message in chat), *extra])
+        for trajectory in corpus.trajectories[:3000]:
+            said = [write_response(step.action, step.thought) for step in trajectory.transitions]
+            yield END.join([state_message(""), *said])
+
+
+def names_of(
+    config: ExperienceTrainingConfig, tokenizer: Any, sample: Sequence[Example], trajectories: Sequence[Trajectory]
+) -> list[list[tuple[int, ...]]]:
+    """The names to exchange, by these examples and what agents said; "copied" ones by those that succeeded."""
+    some = trajectories if config.names == "rare" else [one for one in trajectories if one.success]
+    instructions = [one.task.instruction for one in some]
+    return exchange_classes(tokenizer, sample, instructions, [said_in(one) for one in some], config.names)
 
 
 def longest_answer(examples: Sequence[Example]) -> int:
@@ -123,8 +137,7 @@ def main(config: ExperienceTrainingConfig) -> dict[str, Any]:
     drawn = min(400, len(trajectories)) // len(corpora)
     sample = [encode_chat(tokenizer, chat) for corpus in corpora for chat in corpus.draw(drawn)]
     too_long = check_lengths(sample, config.longest)
-    fixed = format_words(tokenizer, sample, [one.task.instruction for one in trajectories])
-    classes = name_classes(tokenizer, fixed) if config.permute_share else []
+    classes = names_of(config, tokenizer, sample, trajectories) if config.permute_share else []
     trainer = Trainer(model, tokenizer, config.training)
     checkpoints = config.out / "checkpoints"
     if config.resume:

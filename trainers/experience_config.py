@@ -9,6 +9,8 @@ from typing import Literal
 from .scratch import SmallConfig
 from .supervised import SupervisedConfig
 
+Names = Literal["rare", "copied"]
+
 
 @dataclass(frozen=True)
 class ExperienceTrainingConfig:
@@ -26,6 +28,8 @@ class ExperienceTrainingConfig:
     """"fit" gives a small model a tokenizer of this corpus; "keep" leaves a pretrained one its own."""
     phrases: int = 0
     """Most joins of words that occur together into one token, with "fit"; for worlds whose texts are templates."""
+    plain_forms: bool = False
+    """Whether each capitalised word has a token for its form without the capital too, with "fit"."""
     widen: int | None = None
     """Tokens that the convolutions of an LFM2 `base` shall see, where that is more than they do; nothing is lost."""
     deepen: int | None = None
@@ -57,6 +61,9 @@ class ExperienceTrainingConfig:
     conversation leaves them out."""
     permute_share: float = 0.4
     """Share of the sequences whose names are exchanged at random, so that they must be looked up (small models)."""
+    names: Names = "rare"
+    """Which single words are names: all "rare" ones, or those "copied": what agents repeat in most of the successful
+    episodes whose instruction says it. Then the words that tasks are told in keep their meaning."""
     open_weight: float = 0.3
     """Loss weight of what no history determines (`Domain.is_open`), in [0, 1]; all else weighs 1."""
     knowing_policies: tuple[str, ...] = ()

@@ -66,7 +66,12 @@ class Vocabulary:
 
 
 def fit_vocabulary(
-    texts: Iterable[str], max_size: int = 8000, min_count: int = 2, line_share: float = 0.2, phrases: int = 0
+    texts: Iterable[str],
+    max_size: int = 8000,
+    min_count: int = 2,
+    line_share: float = 0.2,
+    phrases: int = 0,
+    plain_forms: bool = False,
 ) -> Vocabulary:
     """Counts lines and words of a corpus.
 
@@ -75,6 +80,7 @@ def fit_vocabulary(
         min_count: a word seen less often is spelled in characters.
         line_share: a line of at least two words becomes one token if it stands in this share of the texts.
         phrases: most joins of neighbouring words (`find_phrases`); for worlds whose texts are templates.
+        plain_forms: a word kept with a capital (`Comment`) is kept without one as well, though no text has it.
     """
     texts = list(texts)
     lines = _whole_lines(texts, line_share)
@@ -89,6 +95,10 @@ def fit_vocabulary(
     piece = re.compile(phrase_pattern(found) + PIECE.pattern)
     words = Counter(word for text in parts for part in text for word in piece.findall(spaced(part)))
     kept = [(word, count) for word, count in words.most_common(max_size) if count >= min_count]
+    if plain_forms:
+        known = {word for word, _ in kept}
+        plain = dict.fromkeys(word.lower() for word, _ in kept if is_name(word) and word[1:].istitle())
+        kept += [(word, 1) for word in plain if word not in known]
     return Vocabulary(lines, tuple(kept), found)
 
 
@@ -319,30 +329,3 @@ def _numbers(vocabulary: Mapping[str, int], sign: str) -> list[tuple[float, int]
     alike = [token for token in vocabulary if token.startswith(sign) and token.count("$") == sign.count("$")]
     pairs = ((number_of(token), vocabulary[token]) for token in alike)
     return [(value, index) for value, index in pairs if value is not None]
-
-
-_CLASSES = ("id", "capital", "plain", "title", "letter", "initial")
-_TITLE = re.compile(r" [A-Z][\w-]*(?: [A-Z][\w-]*)+")
-
-
-def name_classes(tokenizer: Any, keep: Mapping[str, int] | frozenset[str]) -> list[list[tuple[int, ...]]]:
-    """Names that may be exchanged for one another, each as its token ids: words (ids, capitalised, plain), phrases of
-    capitalised words, and letters.
-
-    A letter with a token of its own for the beginning of a word has two ids. What is in `keep` is left out.
-    """
-    vocabulary = tokenizer.get_vocab()
-    classes: dict[str, list[tuple[int, ...]]] = {name: [] for name in _CLASSES}
-    for token, index in vocabulary.items():
-        if token in keep or f" {token}" in keep:
-            continue
-        word = token.strip()
-        if len(token) == 1 and token.isalpha():
-            initial = [vocabulary[f" {token}"]] if f" {token}" in vocabulary else []
-            classes["initial" if initial else "letter"].append((index, *initial))
-        elif is_name(token) and len(word) > 1:
-            kind = "id" if word.isupper() and len(word) >= 4 else "capital" if word[0].isupper() else "plain"
-            classes[kind].append((index,))
-        elif _TITLE.fullmatch(token):
-            classes["title"].append((index,))
-    return [sorted(members) for members in classes.values() if len(members) > 1]

@@ -26,11 +26,11 @@ from dreamgym_env.types import DataError, Trajectory
 from .adapters import with_adapters
 from .agent import AgentChat, Rollout, Turn, write_response
 from .checkpoint import check_start, save_policy_into
-from .corpus import format_words, permuted
+from .experience_config import Names
 from .logs import read_metrics
+from .names import exchange_classes, exchange_labels, permuted, said_in
 from .processes import join
 from .progress import show_progress
-from .scratch import name_classes
 from .supervised import Example, SupervisedConfig, Trainer, collate
 from .supply import StatelessSupply
 
@@ -63,6 +63,14 @@ class SFTConfig:
     """Share of the sequences, drawn anew in each pass, whose names are exchanged at random, in [0, 1], so that a small
     model learns to copy what it reads, not the few names of its demonstrations. For vocabularies of words (`dreamgym
     fit-vocabulary`)."""
+    names: Names = "rare"
+    """Which single words are names: "rare" ones, all that few sequences have, or those "copied": what agents repeat in
+    most of the episodes whose instruction says it. Then the words that tasks are told in keep their meaning, and digits
+    are exchanged like letters. Names of several capitalised words are names in any case."""
+    label_share: float = 0.0
+    """Share of the sequences with names exchanged in which words with a form with and one without a capital are
+    exchanged too, both forms together (`Phone` of a label, `phone` of a task), in [0, 1], so that a small model learns
+    to find the label that a task speaks of, whatever it is called."""
     epochs: float = 3.0
     """Passes over the episodes, > 0."""
     learning_rate: float = 1e-3
@@ -108,8 +116,9 @@ class SFTConfig:
             raise ValueError(f"`max_episodes` must be >= 1 or None, got {self.max_episodes}")
         if self.history is not None and self.history < 0:
             raise ValueError(f"`history` must be >= 0 or None, got {self.history}")
-        if not 0 <= self.permute_share <= 1:
-            raise ValueError(f"`permute_share` must be in [0, 1], got {self.permute_share}")
+        for name in ("permute_share", "label_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` must be in [0, 1], got {getattr(self, name)}")
         if self.pass_tokens is not None and self.pass_tokens < 1:
             raise ValueError(f"`pass_tokens` must be >= 1 or None, got {self.pass_tokens}")
         if self.lora_rank < 0:
@@ -127,6 +136,8 @@ class Demonstrations:
     train: tuple[Example, ...]
     instructions: tuple[str, ...]
     """What was asked for in each training episode."""
+    said: tuple[str, ...]
+    """What the agent said in each, thoughts and actions."""
     held_out: tuple[Example, ...]
     held_out_episodes: int
     failed: int = 0
@@ -165,6 +176,7 @@ def load_demonstrations(config: SFTConfig, tokenizer: Any, trajectories: Iterabl
     train: list[Example] = []
     held_out: list[Example] = []
     instructions: list[str] = []
+    said: list[str] = []
     counts = {"failed": 0, "broken": 0, "too_long": 0, "held_out_episodes": 0}
     chats: dict[str, AgentChat] = {}
     for trajectory in trajectories:
@@ -186,9 +198,10 @@ def load_demonstrations(config: SFTConfig, tokenizer: Any, trajectories: Iterabl
         elif config.max_episodes is None or len(instructions) < config.max_episodes:
             train += examples
             instructions.append(trajectory.task.instruction)
+            said.append(said_in(trajectory))
     if not train:
         raise DataError(f"`trajectories` must hold episodes to train on, got none; left out: {counts}")
-    return Demonstrations(tuple(train), tuple(instructions), tuple(held_out), **counts)
+    return Demonstrations(tuple(train), tuple(instructions), tuple(said), tuple(held_out), **counts)
 
 
 def held_out_loss(trainer: Trainer, examples: Sequence[Example], batch: int = 16) -> float | None:
@@ -260,7 +273,8 @@ def supply_of(config: SFTConfig, data: Demonstrations, tokenizer: Any) -> Statel
     """
     if not config.permute_share:
         return StatelessSupply(lambda _: data.train)
-    classes = name_classes(tokenizer, format_words(tokenizer, data.train, data.instructions))
+    classes = exchange_classes(tokenizer, data.train, data.instructions, data.said, config.names)
+    with_labels = exchange_labels(tokenizer, data.instructions, classes)
     if not classes:
         raise ValueError(
             "`permute_share` must be 0 where the vocabulary has no whole words to exchange, got "
@@ -269,10 +283,13 @@ def supply_of(config: SFTConfig, data: Demonstrations, tokenizer: Any) -> Statel
 
     def exchanged(tokens: int) -> list[Example]:
         rng = random.Random(f"{config.seed} {tokens}")
-        return [
-            permuted(one, classes, len(tokenizer), rng) if rng.random() < config.permute_share else one
-            for one in data.train
-        ]
+        found = []
+        for one in data.train:
+            if rng.random() < config.permute_share:
+                chosen = with_labels if config.label_share and rng.random() < config.label_share else classes
+                one = permuted(one, chosen, len(tokenizer), rng)
+            found.append(one)
+        return found
 
     return StatelessSupply(exchanged)
 

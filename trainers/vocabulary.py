@@ -32,6 +32,9 @@ class VocabularyConfig:
     """The world, or several for one model of them all."""
     phrases: int = 0
     """Most joins of words that occur together into one token, >= 0; for worlds whose texts are templates."""
+    plain_forms: bool = False
+    """Whether each capitalised word has a token for its form without the capital too (`Comment`, `comment`), where
+    tasks speak of what pages show with a capital. SFT's `label_share` exchanges both."""
     seed: int = 0
     """Seed of the weights that are not taken over from `base`."""
     model: SmallConfig = field(default_factory=SmallConfig)
@@ -47,6 +50,7 @@ def main(config: VocabularyConfig) -> dict[str, Any]:
         base=config.base,
         domain=config.domain,
         phrases=config.phrases,
+        plain_forms=config.plain_forms,
         seed=config.seed,
         model=config.model,
     )

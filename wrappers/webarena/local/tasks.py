@@ -145,6 +145,7 @@ def _configs(db: sqlite3.Connection) -> Iterator[tuple[dict[str, Any], tuple[Mov
 def _all() -> tuple[tuple[dict[str, Any], ...], tuple[tuple[Move, ...], ...]]:
     from . import tasks_shop, tasks_talk  # noqa: F401, I001 (they add the templates, in this order)
     from . import tasks_more  # noqa: F401
+    from . import tasks_asked, tasks_done  # noqa: F401
 
     with sqlite3.connect(":memory:") as db:
         db.deserialize(snapshot())

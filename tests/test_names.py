@@ -1,0 +1,95 @@
+"""Which words of a templated world are names, and how the words of tasks and of labels are exchanged together."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dreamgym_env.trainers.names import (
+    copied_names,
+    exchange_classes,
+    exchange_labels,
+    permuted,
+    said_in,
+)
+from dreamgym_env.trainers.scratch import build_tokenizer, fit_vocabulary
+from dreamgym_env.trainers.supervised import Example
+from dreamgym_env.types import Task, Trajectory, Transition
+
+PROJECTS = ("tidepool", "windrow", "saltmarsh", "paperboat")
+USERS = ("Ada", "Bruno", "Celia", "Dario")
+EPISODES = [
+    (f"Change the role of {user} in {project}.", f"click link {project}\nfill textbox {user}\nclick button Save Role")
+    for project in PROJECTS
+    for user in USERS
+] + [(f"Star the project {project}.", f"click link {project}\nclick button Star") for project in PROJECTS]
+"""Instructions, and what the agent says."""
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    texts = [f"Task: {asked}\nProject with a Role\n{said}" for asked, said in EPISODES]
+    return build_tokenizer(fit_vocabulary(texts, line_share=2, plain_forms=True))
+
+
+def examples_of(tokenizer: Any) -> list[Example]:
+    texts = [f"Task: {asked}\nProject with a Role\n{said}" for asked, said in EPISODES]
+    encoded = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    return [Example(np.asarray(ids, np.int32), np.ones(len(ids), np.float32)) for ids in encoded]
+
+
+def members(tokenizer: Any, classes: list[list[tuple[int, ...]]]) -> list[set[str]]:
+    return [{token for one in each for token in tokenizer.convert_ids_to_tokens(list(one))} for each in classes]
+
+
+def test_what_agents_repeat_is_a_name(tokenizer: Any) -> None:
+    asked, said = zip(*EPISODES, strict=True)
+    found = {token for token in copied_names(tokenizer, asked, said) if token.strip().isalpha()}
+    assert found == {f" {name}" for name in (*PROJECTS, *USERS)} | {" Star"}
+    half = [text.replace("fill textbox Ada", "noop()") if index % 2 else text for index, text in enumerate(said)]
+    assert " Ada" in copied_names(tokenizer, asked, half)  # Ada is asked for in the even episodes
+    without = [text.replace("fill textbox Ada", "noop()") for text in said]
+    assert " Ada" not in copied_names(tokenizer, asked, without)
+    assert " Ada" in copied_names(tokenizer, asked, without, share=0.0)
+
+
+def test_the_words_of_tasks_keep_their_meaning_with_copied_names(tokenizer: Any) -> None:
+    asked, said = zip(*EPISODES, strict=True)
+    classes = exchange_classes(tokenizer, examples_of(tokenizer), asked, said, "copied")
+    names = members(tokenizer, classes)
+    assert {f" {name}" for name in USERS} <= set.union(*names)
+    assert {f" {name}" for name in PROJECTS} in names
+    assert set("0123456789") in names
+    kept = {" Change", " role", " Role", " project", " in", " the", " Save", " button"}
+    assert set.union(*names).isdisjoint(kept)
+    rare = set.union(*members(tokenizer, exchange_classes(tokenizer, examples_of(tokenizer), asked, said, "rare")))
+    assert rare & {" change", " save", " star"}  # words that nothing holds back
+
+
+def test_labels_are_exchanged_in_both_forms_and_names_with_them(tokenizer: Any) -> None:
+    asked, said = zip(*EPISODES, strict=True)
+    examples = examples_of(tokenizer)
+    classes = exchange_classes(tokenizer, examples, asked, said, "copied")
+    wider = exchange_labels(tokenizer, asked, classes)
+    ids = [index for each in wider for one in each for index in one]
+    assert len(ids) == len(set(ids))  # no word is in two classes, so that all is one bijection
+    labels = members(tokenizer, wider)[0]
+    assert {" Save", " save", " Star", " star"} <= labels
+    assert labels.isdisjoint({" Role", " role", " the"})  # which most instructions say
+    pairs = dict(wider[0])
+    for seed in range(10):
+        example = Example(np.asarray([*pairs, *pairs.values()], np.int32), np.ones(2 * len(pairs), np.float32))
+        found = permuted(example, wider, len(tokenizer), random.Random(seed)).ids
+        assert [pairs[one] for one in found[: len(pairs)]] == found[len(pairs) :].tolist()
+
+
+def test_what_an_agent_said() -> None:
+    task = Task("t", "webarena", "Open tidepool.", "home")
+    steps = (
+        Transition(task, 0, "home", "click('1')", "page", thought="click link tidepool"),
+        Transition(task, 1, "page", "noop()", "page"),
+    )
+    assert said_in(Trajectory(task, steps, "time_limit")) == "click link tidepool\nclick('1')\n\nnoop()"

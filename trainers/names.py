@@ -1,0 +1,155 @@
+"""Names that are exchanged at random in training sequences, so that a small model learns to look up and copy what it
+reads, not the few names of its data."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dreamgym_env.types import Trajectory
+
+from .experience_config import Names
+from .scratch import is_name
+from .supervised import Example
+
+_CLASSES = ("id", "capital", "plain", "title", "letter", "initial")
+_TITLE = re.compile(r" [A-Z][\w-]*(?: [A-Z][\w-]*)+")
+
+
+def permuted(example: Example, classes: Sequence[Sequence[tuple[int, ...]]], size: int, rng: random.Random) -> Example:
+    """The example with the names of each class, all ids of each, exchanged by one random bijection throughout."""
+    table = np.arange(size, dtype=np.int32)
+    for members in classes:
+        table[np.asarray(members)] = rng.sample(list(members), len(members))
+    return Example(table[example.ids], example.weights)
+
+
+def said_in(trajectory: Trajectory) -> str:
+    """All that the agent thought and did."""
+    return "\n".join(f"{step.thought}\n{step.action}" for step in trajectory.transitions)
+
+
+def exchange_classes(
+    tokenizer: Any, examples: Sequence[Example], instructions: Sequence[str], said: Sequence[str], names: Names
+) -> list[list[tuple[int, ...]]]:
+    """The classes of names that `permuted` exchanges.
+
+    Args:
+        instructions: of the episodes.
+        said: what the agent said in each.
+        names: which single words are names: all "rare" ones, or those "copied" from instructions.
+    """
+    keep = format_words(tokenizer, examples, instructions)
+    if names == "rare":
+        return name_classes(tokenizer, keep)
+    copied = copied_names(tokenizer, instructions, said) - common_pieces(tokenizer, examples, share=0.4)
+    words = frozenset(token for token in tokenizer.get_vocab() if is_name(token))
+    return [*name_classes(tokenizer, (keep | words) - copied), digit_class(tokenizer)]
+
+
+def exchange_labels(
+    tokenizer: Any, instructions: Sequence[str], classes: Sequence[Sequence[tuple[int, ...]]]
+) -> list[list[tuple[int, ...]]]:
+    """These classes with one more: words with a form with and one without a capital, both together; names among them
+    are left out elsewhere. Words that a fifth of the instructions say stay as they are."""
+    common = common_pieces(tokenizer, [_asked(tokenizer, text) for text in sorted(set(instructions))], share=0.2)
+    labels = label_class(tokenizer, common)
+    taken = {index for one in labels for index in one}
+    rest = [[one for one in members if taken.isdisjoint(one)] for members in classes]
+    return [labels, *(members for members in rest if members)]
+
+
+def name_classes(tokenizer: Any, keep: Mapping[str, int] | frozenset[str]) -> list[list[tuple[int, ...]]]:
+    """Names that may be exchanged for one another, each as its token ids: words (ids, capitalised, plain), phrases of
+    capitalised words, and letters.
+
+    A letter with a token of its own for the beginning of a word has two ids. What is in `keep` is left out.
+    """
+    vocabulary = tokenizer.get_vocab()
+    classes: dict[str, list[tuple[int, ...]]] = {name: [] for name in _CLASSES}
+    for token, index in vocabulary.items():
+        if token in keep or f" {token}" in keep:
+            continue
+        word = token.strip()
+        if len(token) == 1 and token.isalpha():
+            initial = [vocabulary[f" {token}"]] if f" {token}" in vocabulary else []
+            classes["initial" if initial else "letter"].append((index, *initial))
+        elif is_name(token) and len(word) > 1:
+            kind = "id" if word.isupper() and len(word) >= 4 else "capital" if word[0].isupper() else "plain"
+            classes[kind].append((index,))
+        elif _TITLE.fullmatch(token):
+            classes["title"].append((index,))
+    return [sorted(members) for members in classes.values() if len(members) > 1]
+
+
+def label_class(tokenizer: Any, keep: Mapping[str, int] | frozenset[str]) -> list[tuple[int, ...]]:
+    """Words that the vocabulary has with and without a capital, as (capitalised, plain) token ids: `Phone` of a label
+    and `phone` of a task. What is in `keep` in either form is left out."""
+    vocabulary = tokenizer.get_vocab()
+    return sorted(
+        (index, vocabulary[token.lower()])
+        for token, index in vocabulary.items()
+        if is_name(token)
+        and token[1:].istitle()
+        and token.lower() in vocabulary
+        and token not in keep
+        and token.lower() not in keep
+    )
+
+
+def digit_class(tokenizer: Any) -> list[tuple[int, ...]]:
+    """The digits that spell a number which has no token of its own."""
+    vocabulary = tokenizer.get_vocab()
+    return [(vocabulary[digit],) for digit in "0123456789" if digit in vocabulary]
+
+
+def copied_names(
+    tokenizer: Any, instructions: Sequence[str], said: Sequence[str], share: float = 0.8
+) -> frozenset[str]:
+    """Pieces of instructions that the agent repeats, letter by letter, in at least this share of the episodes whose
+    instruction has them: names, not what tasks are told in.
+
+    Args:
+        said: all that the agent said in the episode of each instruction.
+    """
+    asked: Counter[int] = Counter()
+    copied: Counter[int] = Counter()
+    for instruction, text in zip(instructions, said, strict=True):
+        wanted, found = (
+            set(tokenizer(f" {one}", add_special_tokens=False)["input_ids"]) for one in (instruction, text)
+        )
+        asked.update(wanted)
+        copied.update(wanted & found)
+    return frozenset(tokenizer.convert_ids_to_tokens([one for one in asked if copied[one] >= share * asked[one]]))
+
+
+def format_words(tokenizer: Any, examples: Iterable[Example], instructions: Sequence[str]) -> frozenset[str]:
+    """Pieces that keep their meaning when names are exchanged: those common in the examples but not what tasks ask for.
+
+    A word that some instructions say and some do not (`kosher`) is a name, however many pages it stands on.
+    """
+    asked = [_asked(tokenizer, text) for text in instructions]
+    names = common_pieces(tokenizer, asked, share=0.0) - common_pieces(tokenizer, asked, share=0.5)
+    return common_pieces(tokenizer, examples) - names
+
+
+def common_pieces(tokenizer: Any, examples: Iterable[Example], share: float = 0.15) -> frozenset[str]:
+    """Pieces that stand in at least this share of the examples: the words of the format, which keep their meaning."""
+    counts: Counter[int] = Counter()
+    total = 0
+    for example in examples:
+        counts.update(set(example.ids.tolist()))
+        total += 1
+    common = [index for index, count in counts.items() if count >= share * total]
+    return frozenset(tokenizer.convert_ids_to_tokens(common))
+
+
+def _asked(tokenizer: Any, instruction: str) -> Example:
+    """An instruction as an example with nothing to learn."""
+    ids = tokenizer(instruction, add_special_tokens=False)["input_ids"]
+    return Example(np.asarray(ids, np.int32), np.zeros(len(ids), np.float32))
