@@ -14,7 +14,7 @@ from dreamed_shop import play, shop_env, tasks_of
 
 from dreamgym_env.domains.webshop import WEBSHOP
 from dreamgym_env.prompts import experience_messages, user_turn
-from dreamgym_env.trainers.names import digit_class, label_class, name_classes
+from dreamgym_env.trainers.names import label_class, name_classes, number_classes
 from dreamgym_env.trainers.scratch import (
     END,
     PAD,
@@ -161,7 +161,12 @@ def test_a_capitalised_word_has_its_plain_form_too() -> None:
     first, second, third = (tuple(tokenizer.convert_tokens_to_ids(tokens[at : at + 2])) for at in (0, 2, 4))
     assert label_class(tokenizer, frozenset()) == sorted((first, second, third))
     assert label_class(tokenizer, frozenset({" ada", " City"})) == [first]
-    assert digit_class(tokenizer) == [(tokenizer.convert_tokens_to_ids(digit),) for digit in "0123456789"]
+
+
+def test_numbers_are_of_three_kinds() -> None:
+    tokenizer = build_tokenizer(fit_vocabulary(["4 of 12 cost $3.50 and 2.5 stars, or $7"] * 3))
+    kinds = [tokenizer.convert_ids_to_tokens([one for (one,) in members]) for members in number_classes(tokenizer)]
+    assert [sorted(kind) for kind in kinds] == [[" $7", " 12"], [" $3.50", " 2.5"], list("0123456789")]
 
 
 def test_a_small_vocabulary_spells() -> None:

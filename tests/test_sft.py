@@ -237,7 +237,7 @@ def test_names_are_exchanged_throughout_an_episode_and_anew_in_each_pass() -> No
     assert sft.supply_of(config(), data, tokenizer).draw(0) is data.train
     letters = make_tokenizer()
     without = load_demonstrations(settings, letters, demonstrations(20))
-    with pytest.raises(ValueError, match=r"`permute_share` must be 0 where the vocabulary has no whole words"):
+    with pytest.raises(ValueError, match=r"`permute_share` must be 0 where the vocabulary has no words"):
         sft.supply_of(settings, without, letters)
 
 

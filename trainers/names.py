@@ -14,7 +14,7 @@ import numpy as np
 from dreamgym_env.types import Trajectory
 
 from .experience_config import Names
-from .scratch import is_name
+from .scratch import is_name, number_of
 from .supervised import Example
 
 _CLASSES = ("id", "capital", "plain", "title", "letter", "initial")
@@ -49,7 +49,7 @@ def exchange_classes(
         return name_classes(tokenizer, keep)
     copied = copied_names(tokenizer, instructions, said) - common_pieces(tokenizer, examples, share=0.4)
     words = frozenset(token for token in tokenizer.get_vocab() if is_name(token))
-    return [*name_classes(tokenizer, (keep | words) - copied), digit_class(tokenizer)]
+    return name_classes(tokenizer, (keep | words) - copied)
 
 
 def exchange_labels(
@@ -102,10 +102,16 @@ def label_class(tokenizer: Any, keep: Mapping[str, int] | frozenset[str]) -> lis
     )
 
 
-def digit_class(tokenizer: Any) -> list[tuple[int, ...]]:
-    """The digits that spell a number which has no token of its own."""
+def number_classes(tokenizer: Any) -> list[list[tuple[int, ...]]]:
+    """Whole numbers, numbers with a point, and the digits that spell a number which has no token of its own."""
     vocabulary = tokenizer.get_vocab()
-    return [(vocabulary[digit],) for digit in "0123456789" if digit in vocabulary]
+    numbers = {token: (index,) for token, index in vocabulary.items() if number_of(token) is not None}
+    kinds = (
+        [index for token, index in numbers.items() if token.startswith(" ") and "." not in token],
+        [index for token, index in numbers.items() if token.startswith(" ") and "." in token],
+        [index for token, index in numbers.items() if token in "0123456789"],
+    )
+    return [sorted(members) for members in kinds if len(members) > 1]
 
 
 def copied_names(

@@ -28,7 +28,7 @@ from .agent import AgentChat, Rollout, Turn, write_response
 from .checkpoint import check_start, save_policy_into
 from .experience_config import Names
 from .logs import read_metrics
-from .names import exchange_classes, exchange_labels, permuted, said_in
+from .names import exchange_classes, exchange_labels, number_classes, permuted, said_in
 from .processes import join
 from .progress import show_progress
 from .supervised import Example, SupervisedConfig, Trainer, collate
@@ -61,16 +61,16 @@ class SFTConfig:
     """Episodes with a longer sequence are left out and counted."""
     permute_share: float = 0.0
     """Share of the sequences, drawn anew in each pass, whose names are exchanged at random, in [0, 1], so that a small
-    model learns to copy what it reads, not the few names of its demonstrations. For vocabularies of words (`dreamgym
-    fit-vocabulary`)."""
+    model copies what it reads, not names that it knows. For vocabularies of words (`dreamgym fit-vocabulary`)."""
     names: Names = "rare"
-    """Which single words are names: "rare" ones, all that few sequences have, or those "copied": what agents repeat in
-    most of the episodes whose instruction says it. Then the words that tasks are told in keep their meaning, and digits
-    are exchanged like letters. Names of several capitalised words are names in any case."""
+    """Which single words are names: "rare" ones, all that few sequences have, or those "copied", which agents repeat in
+    most of the episodes whose instruction says them: then the words that tasks are told in keep their meaning."""
     label_share: float = 0.0
-    """Share of the sequences with names exchanged in which words with a form with and one without a capital are
-    exchanged too, both forms together (`Phone` of a label, `phone` of a task), in [0, 1], so that a small model learns
-    to find the label that a task speaks of, whatever it is called."""
+    """Share of the sequences with names exchanged in which words that have a form with and one without a capital are
+    too (`Phone` of a label and `phone` of a task, together), in [0, 1], so that labels are found, whatever they say."""
+    number_share: float = 0.0
+    """Share of the sequences with names exchanged in which numbers are too, in [0, 1]; for worlds where agents copy
+    numbers and do not compare them."""
     epochs: float = 3.0
     """Passes over the episodes, > 0."""
     learning_rate: float = 1e-3
@@ -116,7 +116,7 @@ class SFTConfig:
             raise ValueError(f"`max_episodes` must be >= 1 or None, got {self.max_episodes}")
         if self.history is not None and self.history < 0:
             raise ValueError(f"`history` must be >= 0 or None, got {self.history}")
-        for name in ("permute_share", "label_share"):
+        for name in ("permute_share", "label_share", "number_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` must be in [0, 1], got {getattr(self, name)}")
         if self.pass_tokens is not None and self.pass_tokens < 1:
@@ -274,22 +274,23 @@ def supply_of(config: SFTConfig, data: Demonstrations, tokenizer: Any) -> Statel
     if not config.permute_share:
         return StatelessSupply(lambda _: data.train)
     classes = exchange_classes(tokenizer, data.train, data.instructions, data.said, config.names)
-    with_labels = exchange_labels(tokenizer, data.instructions, classes)
     if not classes:
         raise ValueError(
-            "`permute_share` must be 0 where the vocabulary has no whole words to exchange, got "
-            f"{config.permute_share} with that of {config.model}; `dreamgym fit-vocabulary` makes one that has"
+            f"`permute_share` must be 0 where the vocabulary has no words to exchange, got {config.permute_share} with "
+            f"that of {config.model}; `dreamgym fit-vocabulary` makes one that has"
         )
+    labels, numbers = exchange_labels(tokenizer, data.instructions, classes), number_classes(tokenizer)
+
+    def exchange(one: Example, rng: random.Random) -> Example:
+        if rng.random() >= config.permute_share:
+            return one
+        chosen = labels if config.label_share and rng.random() < config.label_share else classes
+        more = numbers if config.number_share and rng.random() < config.number_share else []
+        return permuted(one, [*chosen, *more], len(tokenizer), rng)
 
     def exchanged(tokens: int) -> list[Example]:
         rng = random.Random(f"{config.seed} {tokens}")
-        found = []
-        for one in data.train:
-            if rng.random() < config.permute_share:
-                chosen = with_labels if config.label_share and rng.random() < config.label_share else classes
-                one = permuted(one, chosen, len(tokenizer), rng)
-            found.append(one)
-        return found
+        return [exchange(one, rng) for one in data.train]
 
     return StatelessSupply(exchanged)
 
