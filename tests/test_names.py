@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from dreamgym_env.trainers.names import (
     copied_names,
+    copied_words,
     exchange_classes,
     exchange_labels,
     permuted,
@@ -47,13 +49,35 @@ def members(tokenizer: Any, classes: list[list[tuple[int, ...]]]) -> list[set[st
 
 def test_what_agents_repeat_is_a_name(tokenizer: Any) -> None:
     asked, said = zip(*EPISODES, strict=True)
-    found = {token for token in copied_names(tokenizer, asked, said) if token.strip().isalpha()}
+    found = {token for token in copied_names(tokenizer.tokenize, asked, said) if token.strip().isalpha()}
     assert found == {f" {name}" for name in (*PROJECTS, *USERS)} | {" Star"}
     half = [text.replace("fill textbox Ada", "noop()") if index % 2 else text for index, text in enumerate(said)]
-    assert " Ada" in copied_names(tokenizer, asked, half)  # Ada is asked for in the even episodes
+    assert " Ada" in copied_names(tokenizer.tokenize, asked, half)  # Ada is asked for in the even episodes
     without = [text.replace("fill textbox Ada", "noop()") for text in said]
-    assert " Ada" not in copied_names(tokenizer, asked, without)
-    assert " Ada" in copied_names(tokenizer, asked, without, share=0.0)
+    assert " Ada" not in copied_names(tokenizer.tokenize, asked, without)
+    assert " Ada" in copied_names(tokenizer.tokenize, asked, without, share=0.0)
+
+
+def test_names_are_no_part_of_a_longer_token() -> None:
+    task = Task("t", "webarena", "Star the project tidepool.", "home")
+    won = Trajectory(
+        task, (Transition(task, 0, "home", "click('1')", "page", thought="click link tidepool"),), "success"
+    )
+    lost = Trajectory(task, (Transition(task, 0, "home", "click('1')", "page", thought="click link Star"),), "failure")
+    assert copied_words([won, lost]) == frozenset()  # all that succeeded say it: a word of the format
+    other = Task("o", "webarena", "Star the project windrow.", "home")
+    others = [Trajectory(other, (replace(won.transitions[0], thought="click link windrow"),), "success")] * 2
+    names = copied_words([won, lost, *others])
+    assert names == {" tidepool"}
+    texts = ["Project\nrow 'tidepool | a queue'\nclick link tidepool"] * 5
+    joined, apart = (fit_vocabulary(texts, phrases=9, names=some) for some in (frozenset[str](), names))
+    assert "\nrow 'tidepool | a queue'" in joined.lines
+    assert "\nclick link tidepool" in joined.lines
+    assert not apart.lines
+    assert any("tidepool" in phrase for phrase in fit_vocabulary(texts, line_share=2, phrases=9).phrases)
+    found = fit_vocabulary(texts, line_share=2, phrases=9, names=names).phrases
+    assert found
+    assert not any("tidepool" in phrase for phrase in found)
 
 
 def test_the_words_of_tasks_keep_their_meaning_with_copied_names(tokenizer: Any) -> None:

@@ -27,7 +27,7 @@ from .checkpoint import check_start
 from .corpus import Corpus, corpora_of
 from .corpus_supply import open_supply
 from .experience_config import ExperienceTrainingConfig
-from .names import exchange_classes, said_in
+from .names import copied_words, exchange_classes, said_in
 from .processes import join
 from .progress import show_progress
 from .scratch import END, build_model, build_tokenizer, deepened, fit_vocabulary, graft, widened
@@ -52,7 +52,10 @@ def load_model(config: ExperienceTrainingConfig, corpora: Sequence[Corpus]) -> t
         model = widened(model, config.widen) if config.widen else model
         model = deepened(model, config.deepen) if config.deepen else model
         return (with_adapters(model, config.lora_rank) if config.lora_rank else model), tokenizer, {}
-    fitted = build_tokenizer(fit_vocabulary(texts_of(corpora), phrases=config.phrases, plain_forms=config.plain_forms))
+    known_names = [copied_words(one.trajectories) for one in corpora if config.names == "copied"]
+    names = frozenset[str]().union(*known_names)
+    texts = texts_of(corpora)
+    fitted = build_tokenizer(fit_vocabulary(texts, phrases=config.phrases, plain_forms=config.plain_forms, names=names))
     if config.base is None:
         return build_model(config.model, fitted), fitted, {}
     model, known = load_checkpoint(config.base, "float32", "cpu")

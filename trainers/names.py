@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from dreamgym_env.types import Trajectory
 
 from .experience_config import Names
-from .scratch import is_name, number_of
+from .scratch import PIECE, is_name, number_of, spaced
 from .supervised import Example
 
 _CLASSES = ("id", "capital", "plain", "title", "letter", "initial")
@@ -47,7 +47,7 @@ def exchange_classes(
     keep = format_words(tokenizer, examples, instructions)
     if names == "rare":
         return name_classes(tokenizer, keep)
-    copied = copied_names(tokenizer, instructions, said) - common_pieces(tokenizer, examples, share=0.4)
+    copied = copied_names(tokenizer.tokenize, instructions, said) - common_pieces(tokenizer, examples, share=0.4)
     words = frozenset(token for token in tokenizer.get_vocab() if is_name(token))
     return name_classes(tokenizer, (keep | words) - copied)
 
@@ -115,23 +115,36 @@ def number_classes(tokenizer: Any) -> list[list[tuple[int, ...]]]:
 
 
 def copied_names(
-    tokenizer: Any, instructions: Sequence[str], said: Sequence[str], share: float = 0.8
+    split: Callable[[str], Iterable[str]], instructions: Sequence[str], said: Sequence[str], share: float = 0.8
 ) -> frozenset[str]:
     """Pieces of instructions that the agent repeats, letter by letter, in at least this share of the episodes whose
     instruction has them: names, not what tasks are told in.
 
     Args:
+        split: a text as its pieces.
         said: all that the agent said in the episode of each instruction.
     """
-    asked: Counter[int] = Counter()
-    copied: Counter[int] = Counter()
+    asked: Counter[str] = Counter()
+    copied: Counter[str] = Counter()
     for instruction, text in zip(instructions, said, strict=True):
-        wanted, found = (
-            set(tokenizer(f" {one}", add_special_tokens=False)["input_ids"]) for one in (instruction, text)
-        )
+        wanted = set(split(f" {instruction}"))
         asked.update(wanted)
-        copied.update(wanted & found)
-    return frozenset(tokenizer.convert_ids_to_tokens([one for one in asked if copied[one] >= share * asked[one]]))
+        copied.update(wanted.intersection(split(f" {text}")))
+    return frozenset(piece for piece in asked if copied[piece] >= share * asked[piece])
+
+
+def copied_words(trajectories: Sequence[Trajectory]) -> frozenset[str]:
+    """The names of `copied_names` as words with the blank before them, from the episodes that succeeded; without what
+    most texts say."""
+    won = [one for one in trajectories if one.success]
+    said = [said_in(one) for one in won]
+    found = copied_names(_words, [one.task.instruction for one in won], said)
+    counts = Counter(word for text in said for word in set(_words(text)))
+    return frozenset(word for word in found if is_name(word) and counts[word] < 0.4 * len(won))
+
+
+def _words(text: str) -> list[str]:
+    return PIECE.findall(spaced(text))
 
 
 def format_words(tokenizer: Any, examples: Iterable[Example], instructions: Sequence[str]) -> frozenset[str]:

@@ -16,14 +16,17 @@ _DIGIT = re.compile(r"\d")
 Run = tuple[str, ...]
 
 
-def find_phrases(texts: Iterable[Sequence[str]], count: int, text_share: float = 0.15) -> tuple[str, ...]:
+def find_phrases(
+    texts: Iterable[Sequence[str]], count: int, text_share: float = 0.15, names: frozenset[str] = frozenset()
+) -> tuple[str, ...]:
     """At most `count` phrases, longest first.
 
     Args:
         texts: each as its pieces (words with the blank before them, punctuation, new lines).
         text_share: a piece is joined with others only if it stands in this share of the texts.
+        names: pieces that are joined with nothing.
     """
-    runs = _runs(list(texts), text_share)
+    runs = _runs(list(texts), text_share, names)
     smallest = sum(runs.values()) / 3000  # a phrase that is rarer saves nothing
     for _ in range(count):
         pairs: Counter[tuple[str, str]] = Counter()
@@ -40,7 +43,7 @@ def find_phrases(texts: Iterable[Sequence[str]], count: int, text_share: float =
     return tuple(sorted(found, key=lambda phrase: (-len(phrase), phrase)))
 
 
-def _runs(texts: Sequence[Sequence[str]], share: float) -> Counter[Run]:
+def _runs(texts: Sequence[Sequence[str]], share: float, names: frozenset[str]) -> Counter[Run]:
     """Stretches of pieces that may be joined, and how often each occurs."""
     present: Counter[str] = Counter()
     total, numbered = Counter[str](), Counter[str]()
@@ -52,6 +55,7 @@ def _runs(texts: Sequence[Sequence[str]], share: float) -> Counter[Run]:
         piece
         for piece, times in present.items()
         if times >= share * len(texts)
+        and piece not in names
         and _WORDS.fullmatch(piece)
         and piece.strip() != "'"  # what is quoted is a name, and has to be the same without the quotation marks
         and not _DIGIT.search(piece)

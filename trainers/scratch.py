@@ -72,6 +72,7 @@ def fit_vocabulary(
     line_share: float = 0.2,
     phrases: int = 0,
     plain_forms: bool = False,
+    names: frozenset[str] = frozenset(),
 ) -> Vocabulary:
     """Counts lines and words of a corpus.
 
@@ -81,9 +82,10 @@ def fit_vocabulary(
         line_share: a line of at least two words becomes one token if it stands in this share of the texts.
         phrases: most joins of neighbouring words (`find_phrases`); for worlds whose texts are templates.
         plain_forms: a word kept with a capital (`Comment`) is kept without one as well, though no text has it.
+        names: words, with the blank before them, that are no part of a longer piece or of a line that is one token.
     """
     texts = list(texts)
-    lines = _whole_lines(texts, line_share)
+    lines = tuple(line for line in _whole_lines(texts, line_share) if names.isdisjoint(PIECE.findall(spaced(line))))
     turns, tags, whole = (_splitter(some) for some in ((*ROLES, END), (*JOINTS, *TAGS), lines or (END,)))
     parts = [[part for turn in turns.split(text) for part in tags.split(turn)] for text in texts]
     found: tuple[str, ...] = ()
@@ -91,7 +93,7 @@ def fit_vocabulary(
         loose = [
             [*PIECE.findall(spaced("\0".join(part for one in text for part in whole.split(one))))] for text in parts
         ]
-        found = find_phrases(loose, phrases)
+        found = find_phrases(loose, phrases, names=names)
     piece = re.compile(phrase_pattern(found) + PIECE.pattern)
     words = Counter(word for text in parts for part in text for word in piece.findall(spaced(part)))
     kept = [(word, count) for word, count in words.most_common(max_size) if count >= min_count]

@@ -14,7 +14,7 @@ from typing import Any
 from .checkpoint import save_policy_into
 from .corpus import corpora_of
 from .experience import load_model, read_training_data
-from .experience_config import ExperienceTrainingConfig
+from .experience_config import ExperienceTrainingConfig, Names
 from .scratch import SmallConfig
 
 
@@ -35,6 +35,9 @@ class VocabularyConfig:
     plain_forms: bool = False
     """Whether each capitalised word has a token for its form without the capital too (`Comment`, `comment`), where
     tasks speak of what pages show with a capital. SFT's `label_share` exchanges both."""
+    names: Names = "rare"
+    """With "copied", a word that agents copy from tasks is no part of a longer token, so that trainings with the same
+    `names` can exchange it."""
     seed: int = 0
     """Seed of the weights that are not taken over from `base`."""
     model: SmallConfig = field(default_factory=SmallConfig)
@@ -51,6 +54,7 @@ def main(config: VocabularyConfig) -> dict[str, Any]:
         domain=config.domain,
         phrases=config.phrases,
         plain_forms=config.plain_forms,
+        names=config.names,
         seed=config.seed,
         model=config.model,
     )
