@@ -102,6 +102,8 @@ def test_labels_are_exchanged_in_both_forms_and_names_with_them(tokenizer: Any) 
     labels = members(tokenizer, wider)[0]
     assert {" Save", " save", " Star", " star"} <= labels
     assert labels.isdisjoint({" Role", " role", " the"})  # which most instructions say
+    plain = build_tokenizer(fit_vocabulary(["all is said without any capital"] * 3))
+    assert exchange_labels(plain, ["all is said"], [[(1,), (2,)]]) == [[(1,), (2,)]]
     pairs = dict(wider[0])
     for seed in range(10):
         example = Example(np.asarray([*pairs, *pairs.values()], np.int32), np.ones(2 * len(pairs), np.float32))

@@ -164,9 +164,10 @@ def test_a_capitalised_word_has_its_plain_form_too() -> None:
 
 
 def test_numbers_are_of_three_kinds() -> None:
-    tokenizer = build_tokenizer(fit_vocabulary(["4 of 12 cost $3.50 and 2.5 stars, or $7"] * 3))
+    tokenizer = build_tokenizer(fit_vocabulary(["345 or 4 of 12 cost $3.50 and 2.5 stars, or $7"] * 3))
+    assert "345" in tokenizer.get_vocab()  # without a blank, as nothing stands before it
     kinds = [tokenizer.convert_ids_to_tokens([one for (one,) in members]) for members in number_classes(tokenizer)]
-    assert [sorted(kind) for kind in kinds] == [[" $7", " 12"], [" $3.50", " 2.5"], list("0123456789")]
+    assert [sorted(kind) for kind in kinds] == [[" $7", " 12", " 4"], [" $3.50", " 2.5"], list("0123456789")]
 
 
 def test_a_small_vocabulary_spells() -> None:

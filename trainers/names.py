@@ -61,7 +61,7 @@ def exchange_labels(
     labels = label_class(tokenizer, common)
     taken = {index for one in labels for index in one}
     rest = [[one for one in members if taken.isdisjoint(one)] for members in classes]
-    return [labels, *(members for members in rest if members)]
+    return [members for members in (labels, *rest) if members]
 
 
 def name_classes(tokenizer: Any, keep: Mapping[str, int] | frozenset[str]) -> list[list[tuple[int, ...]]]:
@@ -109,7 +109,7 @@ def number_classes(tokenizer: Any) -> list[list[tuple[int, ...]]]:
     kinds = (
         [index for token, index in numbers.items() if token.startswith(" ") and "." not in token],
         [index for token, index in numbers.items() if token.startswith(" ") and "." in token],
-        [index for token, index in numbers.items() if token in "0123456789"],
+        [index for token, index in numbers.items() if len(token) == 1],
     )
     return [sorted(members) for members in kinds if len(members) > 1]
 
