@@ -14,7 +14,7 @@ import numpy as np
 from dreamgym_env.types import Trajectory
 
 from .experience_config import Names
-from .scratch import PIECE, is_name, number_of, spaced
+from .scratch import is_name, number_of, pieces_of
 from .supervised import Example
 
 _CLASSES = ("id", "capital", "plain", "title", "letter", "initial")
@@ -138,13 +138,9 @@ def copied_words(trajectories: Sequence[Trajectory]) -> frozenset[str]:
     most texts say."""
     won = [one for one in trajectories if one.success]
     said = [said_in(one) for one in won]
-    found = copied_names(_words, [one.task.instruction for one in won], said)
-    counts = Counter(word for text in said for word in set(_words(text)))
+    found = copied_names(pieces_of, [one.task.instruction for one in won], said)
+    counts = Counter(word for text in said for word in set(pieces_of(text)))
     return frozenset(word for word in found if is_name(word) and counts[word] < 0.4 * len(won))
-
-
-def _words(text: str) -> list[str]:
-    return PIECE.findall(spaced(text))
 
 
 def format_words(tokenizer: Any, examples: Iterable[Example], instructions: Sequence[str]) -> frozenset[str]:

@@ -45,6 +45,11 @@ def spaced(text: str) -> str:
     return text
 
 
+def pieces_of(text: str) -> list[str]:
+    """The words, punctuation and blanks of a text, as a vocabulary without phrases splits it."""
+    return PIECE.findall(spaced(text))
+
+
 def _splitter(tokens: Iterable[str]) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, tokens)))
 
@@ -85,14 +90,12 @@ def fit_vocabulary(
         names: words, with the blank before them, that are no part of a longer piece or of a line that is one token.
     """
     texts = list(texts)
-    lines = tuple(line for line in _whole_lines(texts, line_share) if names.isdisjoint(PIECE.findall(spaced(line))))
+    lines = tuple(line for line in _whole_lines(texts, line_share) if names.isdisjoint(pieces_of(line)))
     turns, tags, whole = (_splitter(some) for some in ((*ROLES, END), (*JOINTS, *TAGS), lines or (END,)))
     parts = [[part for turn in turns.split(text) for part in tags.split(turn)] for text in texts]
     found: tuple[str, ...] = ()
     if phrases:
-        loose = [
-            [*PIECE.findall(spaced("\0".join(part for one in text for part in whole.split(one))))] for text in parts
-        ]
+        loose = [pieces_of("\0".join(part for one in text for part in whole.split(one))) for text in parts]
         found = find_phrases(loose, phrases, names=names)
     piece = re.compile(phrase_pattern(found) + PIECE.pattern)
     words = Counter(word for text in parts for part in text for word in piece.findall(spaced(part)))

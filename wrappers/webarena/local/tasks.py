@@ -120,6 +120,12 @@ def find(product: str) -> list[Move]:
     return [fill("Search", product), button("Search"), link(product)]
 
 
+def to_commit(db: sqlite3.Connection, project: str, message: str) -> list[Move]:
+    """From the code host's first page to a commit's."""
+    (commits,) = db.execute("SELECT COUNT(*) FROM commits WHERE project=?", (project,)).fetchone()
+    return follow(project, f"{commits} Commits", message)
+
+
 def at(site: str, path: str) -> str:
     return f"__{site.upper()}__{quote(path)}"
 

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 
 from .content import USERS
-from .tasks import Made, Move, answer, button, exactly, fill, find, follow, link, pick, say, template
+from .tasks import Made, Move, answer, button, exactly, fill, find, follow, link, pick, say, template, to_commit
 from .web import money
 
 _MINE = f"FROM orders JOIN items USING (number) JOIN products USING (sku) WHERE email='{USERS['shopping']}'"
@@ -79,16 +79,14 @@ def customer_of_phone(db: sqlite3.Connection) -> Iterator[Made]:
 @template("gitlab", "How many files did the commit '{{message}}' in {{project}} change?")
 def files_changed(db: sqlite3.Connection) -> Iterator[Made]:
     for project, message, files in pick(db, "SELECT project, message, files FROM commits ORDER BY message, sha", 8):
-        (commits,) = db.execute("SELECT COUNT(*) FROM commits WHERE project=?", (project,)).fetchone()
-        plan = [*follow(project, f"{commits} Commits", message), say(str(files))]
+        plan = [*to_commit(db, project, message), say(str(files))]
         yield {"message": message, "project": project}, exactly(str(files)), plan
 
 
 @template("gitlab", "Who committed '{{message}}' to {{project}}?")
 def commit_author(db: sqlite3.Connection) -> Iterator[Made]:
     for project, message, author in pick(db, "SELECT project, message, author FROM commits ORDER BY files, sha", 8):
-        (commits,) = db.execute("SELECT COUNT(*) FROM commits WHERE project=?", (project,)).fetchone()
-        plan = [*follow(project, f"{commits} Commits", message), say(f"That was {author}.")]
+        plan = [*to_commit(db, project, message), say(f"That was {author}.")]
         yield {"message": message, "project": project}, answer(author), plan
 
 

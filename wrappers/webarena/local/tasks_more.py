@@ -25,6 +25,7 @@ from .tasks import (
     select,
     shows,
     template,
+    to_commit,
 )
 from .web import money
 
@@ -103,8 +104,7 @@ def set_stock(db: sqlite3.Connection) -> Iterator[Made]:
 @template("gitlab", "On which day was '{{message}}' committed to {{project}}?")
 def commit_day(db: sqlite3.Connection) -> Iterator[Made]:
     for project, message, day in pick(db, "SELECT project, message, day FROM commits ORDER BY sha", 10):
-        (commits,) = db.execute("SELECT COUNT(*) FROM commits WHERE project=?", (project,)).fetchone()
-        plan = [*follow(project, f"{commits} Commits", message), say(f"On {day}.")]
+        plan = [*to_commit(db, project, message), say(f"On {day}.")]
         yield {"message": message, "project": project}, answer(day), plan
 
 
