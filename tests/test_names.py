@@ -14,6 +14,7 @@ from dreamgym_env.trainers.names import (
     copied_words,
     exchange_classes,
     exchange_labels,
+    number_classes,
     permuted,
     said_in,
 )
@@ -118,3 +119,19 @@ def test_what_an_agent_said() -> None:
         Transition(task, 1, "page", "noop()", "page"),
     )
     assert said_in(Trajectory(task, steps, "time_limit")) == "click link tidepool\nclick('1')\n\nnoop()"
+
+
+def test_a_price_with_and_without_its_sign_is_one_number() -> None:
+    texts = [f"Price: ${price} and {price}, of {count} stars {rating}" for price, count, rating in PRICES]
+    tokenizer = build_tokenizer(fit_vocabulary(texts * 3))
+    classes = [[tokenizer.convert_ids_to_tokens(list(one)) for one in members] for members in number_classes(tokenizer)]
+    assert sorted(next(one for one in classes if len(one[0]) == 2)) == [
+        [" 44.80", " $44.80"],
+        [" 7.25", " $7.25"],
+        [" 9.50", " $9.50"],
+    ]
+    assert sorted(next(one for one in classes if [" 3.5"] in one)) == [[" 3.5"], [" 4.5"]]
+    assert sorted(next(one for one in classes if [" 12"] in one)) == [[" 12"], [" 15"], [" 31"]]
+
+
+PRICES = (("44.80", 12, "3.5"), ("7.25", 15, "4.5"), ("9.50", 31, "3.5"))

@@ -367,7 +367,8 @@ def test_a_policy_is_taught_with_the_files_instruction() -> None:
     pytest.importorskip("torch")
     from guessing_world import make_tokenizer
 
-    from dreamgym_env.trainers.sft import SFTConfig, load_demonstrations
+    from dreamgym_env.trainers.sft import SFTConfig
+    from dreamgym_env.trainers.sft_data import load_demonstrations
 
     config = SFTConfig("model", ("episodes.jsonl",), "out", domain=str(lamp_folder() / "world.yaml"))
     found = load_demonstrations(config, make_tokenizer(), elsewhere())

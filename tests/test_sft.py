@@ -18,7 +18,8 @@ from guessing_world import DOMAIN, demonstrations, make_checkpoint, make_tokeniz
 from dreamgym_env.checkpoints import fast_bfloat16
 from dreamgym_env.trainers import sft
 from dreamgym_env.trainers.agent import AgentChat
-from dreamgym_env.trainers.sft import SFTConfig, demonstration_rollout, example_of, load_demonstrations
+from dreamgym_env.trainers.sft import SFTConfig
+from dreamgym_env.trainers.sft_data import demonstration_rollout, example_of, load_demonstrations, supply_of
 from dreamgym_env.trajectories import write_trajectories
 from dreamgym_env.types import DataError, Trajectory
 
@@ -203,6 +204,19 @@ def test_bfloat16_is_used_where_it_is_fast(monkeypatch: pytest.MonkeyPatch) -> N
     assert not fast_bfloat16("cpu")
 
 
+def test_states_that_actions_led_to_are_learned_with_their_weight() -> None:
+    trajectory, tokenizer = next(one for one in demonstrations(20) if len(one.transitions) > 1), make_tokenizer()
+    rollout = demonstration_rollout(AgentChat(tokenizer, DOMAIN.agent_instruction), trajectory)
+    plain, weighed = example_of(rollout), example_of(rollout, 0.25)
+    first = len(rollout.turns[0].prompt_ids)
+    assert not weighed.weights[:first].any(), "nothing led to the first state"
+    assert weighed.ids.tolist() == plain.ids.tolist()
+    assert weighed.weights[first:].tolist() == [float(one) or 0.25 for one in plain.weights[first:]]
+    data = load_demonstrations(config(state_weight=0.25), tokenizer, [trajectory, held_out(trajectory)])
+    assert (data.train[0].weights == 0.25).any()
+    assert data.held_out[0].weights.tolist() == plain.weights.tolist(), "a loss of responses alone"
+
+
 def test_names_are_exchanged_throughout_an_episode_and_anew_in_each_pass() -> None:
     from transformers import AutoTokenizer
 
@@ -213,7 +227,7 @@ def test_names_are_exchanged_throughout_an_episode_and_anew_in_each_pass() -> No
     episodes = [t for t in read_trajectories(embedded_trajectories_path("webshop")) if t.success][:20]
     settings = config(permute_share=1.0)
     data = load_demonstrations(settings, tokenizer, episodes)
-    supply = sft.supply_of(settings, data, tokenizer)
+    supply = supply_of(settings, data, tokenizer)
     first, again, later = supply.draw(0), supply.draw(0), supply.draw(5_000)
     assert [one.ids.tolist() for one in first] == [one.ids.tolist() for one in again]  # a resumed run draws the same
     assert [one.ids.tolist() for one in first] != [one.ids.tolist() for one in later]
@@ -223,25 +237,29 @@ def test_names_are_exchanged_throughout_an_episode_and_anew_in_each_pass() -> No
         assert any(old != new for old, new in pairs)
         assert "<action>search[" in tokenizer.decode(made.ids)
         assert made.weights.tolist() == given.weights.tolist()
-    copied = sft.supply_of(config(permute_share=1.0, names="copied"), data, tokenizer).draw(0)
-    labels = sft.supply_of(config(permute_share=1.0, names="copied", label_share=1.0), data, tokenizer).draw(0)
+    copied = supply_of(config(permute_share=1.0, names="copied"), data, tokenizer).draw(0)
+    labels = supply_of(config(permute_share=1.0, names="copied", label_share=1.0), data, tokenizer).draw(0)
     changed = [
         sum(int((one.ids != other.ids).sum()) for one, other in zip(data.train, made, strict=True))
         for made in (copied, first, labels)
     ]
     assert 0 < changed[0] < changed[1]
     assert changed[0] < changed[2]
-    half = sft.supply_of(config(permute_share=0.5), data, tokenizer).draw(0)
+    half = supply_of(config(permute_share=0.5), data, tokenizer).draw(0)
     kept = sum(given.ids.tolist() == made.ids.tolist() for given, made in zip(data.train, half, strict=True))
     assert 0 < kept < len(data.train)
-    assert sft.supply_of(config(), data, tokenizer).draw(0) is data.train
+    assert supply_of(config(), data, tokenizer).draw(0) is data.train
     letters = make_tokenizer()
     without = load_demonstrations(settings, letters, demonstrations(20))
     with pytest.raises(ValueError, match=r"`permute_share` must be 0 where the vocabulary has no words"):
-        sft.supply_of(settings, without, letters)
+        supply_of(settings, without, letters)
 
 
 def test_config_says_what_is_wrong() -> None:
+    with pytest.raises(ValueError, match=r"`micro_share` must be in \[0, 1\), got 1"):
+        config(micro_share=1.0)
+    with pytest.raises(ValueError, match=r"`state_weight` must be >= 0, and 0 with `history`, got 0.1"):
+        config(state_weight=0.1, history=2)
     with pytest.raises(ValueError, match=r"`permute_share` must be in \[0, 1\], got 1.5"):
         config(permute_share=1.5)
     with pytest.raises(ValueError, match=r"`label_share` must be in \[0, 1\], got -0.1"):

@@ -103,15 +103,31 @@ def label_class(tokenizer: Any, keep: Mapping[str, int] | frozenset[str]) -> lis
 
 
 def number_classes(tokenizer: Any) -> list[list[tuple[int, ...]]]:
-    """Whole numbers, numbers with a point, and the digits that spell a number which has no token of its own."""
+    """Whole numbers, numbers with a point, and the digits that spell a number which has no token of its own.
+
+    A number that has a token with and one without a dollar sign is both, together: a form takes `44.80` where the page
+    says `$44.80`.
+    """
     vocabulary = tokenizer.get_vocab()
-    numbers = {token: (index,) for token, index in vocabulary.items() if number_of(token) is not None}
-    kinds = (
-        [index for token, index in numbers.items() if token.startswith(" ") and "." not in token],
-        [index for token, index in numbers.items() if token.startswith(" ") and "." in token],
-        [index for token, index in numbers.items() if len(token) == 1],
-    )
-    return [sorted(members) for members in kinds if len(members) > 1]
+    numbers = [token for token in vocabulary if number_of(token) is not None]
+    whole, pointed, digits = list[tuple[int, ...]](), list[tuple[int, ...]](), list[tuple[int, ...]]()
+    for token in numbers:
+        plain = token.replace("$", "")
+        if len(token) == 1:
+            digits.append((vocabulary[token],))
+        elif token.startswith(" ") and (token == plain or plain not in vocabulary):
+            both = [one for one in (token, token.replace(" ", " $")) if one in vocabulary]
+            (pointed if "." in token else whole).append(tuple(vocabulary[one] for one in both))
+    classes = [*_by_size(whole), *_by_size(pointed), digits]
+    return [sorted(members) for members in classes if len(members) > 1]
+
+
+def _by_size(members: Iterable[tuple[int, ...]]) -> list[list[tuple[int, ...]]]:
+    """The members of one length together: only such can be exchanged for one another."""
+    found: dict[int, list[tuple[int, ...]]] = {}
+    for one in members:
+        found.setdefault(len(one), []).append(one)
+    return list(found.values())
 
 
 def copied_names(

@@ -13,7 +13,7 @@ from dreamgym_env.domain import load_domain
 from dreamgym_env.types import DataError, Split, Trajectory
 
 from .agent import AgentChat
-from .sft import demonstration_rollout, example_of
+from .sft_data import demonstration_rollout, example_of
 from .supervised import Example
 
 

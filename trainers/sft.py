@@ -10,29 +10,23 @@ Starts from any checkpoint folder with a chat template, pretrained or from scrat
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dreamgym_env.checkpoints import in_bfloat16
-from dreamgym_env.domain import load_domain
 from dreamgym_env.trajectories import read_trajectories
-from dreamgym_env.types import DataError, Trajectory
+from dreamgym_env.types import Trajectory
 
 from .adapters import with_adapters
-from .agent import AgentChat, Rollout, Turn, write_response
 from .checkpoint import check_start, save_policy_into
 from .experience_config import Names
 from .logs import read_metrics
-from .names import exchange_classes, exchange_labels, number_classes, permuted, said_in
 from .processes import join
 from .progress import show_progress
+from .sft_data import load_demonstrations, supply_of
 from .supervised import Example, SupervisedConfig, Trainer, collate
-from .supply import StatelessSupply
 
 
 @dataclass(frozen=True)
@@ -71,6 +65,12 @@ class SFTConfig:
     number_share: float = 0.0
     """Share of the sequences with names exchanged in which numbers are too, in [0, 1]; for worlds where agents copy
     numbers and do not compare them."""
+    state_weight: float = 0.0
+    """Weight of the tokens of the states that actions led to, beside 1 of a response token, >= 0: the policy learns to
+    predict them too (implicit world modelling, arXiv:2510.08558). For whole conversations."""
+    micro_share: float = 0.0
+    """Share of the sequences that are tasks of micro-sites, drawn anew in each pass from the vocabulary's words
+    (`microsites.py`), in [0, 1): looking up and copying, for small policies of the web worlds."""
     epochs: float = 3.0
     """Passes over the episodes, > 0."""
     learning_rate: float = 1e-3
@@ -119,6 +119,10 @@ class SFTConfig:
         for name in ("permute_share", "label_share", "number_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` must be in [0, 1], got {getattr(self, name)}")
+        if not 0 <= self.micro_share < 1:
+            raise ValueError(f"`micro_share` must be in [0, 1), got {self.micro_share}")
+        if self.state_weight < 0 or (self.state_weight and self.history is not None):
+            raise ValueError(f"`state_weight` must be >= 0, and 0 with `history`, got {self.state_weight}")
         if self.pass_tokens is not None and self.pass_tokens < 1:
             raise ValueError(f"`pass_tokens` must be >= 1 or None, got {self.pass_tokens}")
         if self.lora_rank < 0:
@@ -127,81 +131,6 @@ class SFTConfig:
             raise ValueError(
                 f"`lora_rank` must be 0 with `shard`, which shares out what is trained, got {self.lora_rank}"
             )
-
-
-@dataclass(frozen=True)
-class Demonstrations:
-    """Episodes as training sequences, and what was left out. Held-out tasks are never trained on."""
-
-    train: tuple[Example, ...]
-    instructions: tuple[str, ...]
-    """What was asked for in each training episode."""
-    said: tuple[str, ...]
-    """What the agent said in each, thoughts and actions."""
-    held_out: tuple[Example, ...]
-    held_out_episodes: int
-    failed: int = 0
-    broken: int = 0
-    too_long: int = 0
-
-
-def demonstration_rollout(
-    chat: AgentChat, trajectory: Trajectory, skip_impossible: bool = True, history: int | None = None
-) -> Rollout:
-    """The episode as the agent would have lived it, its actions in the canonical answer format."""
-    turns: list[Turn] = []
-    prompt = chat.first_ids(trajectory.task, trajectory.task.initial_state)
-    for index, step in enumerate(trajectory.transitions):
-        if history is not None:
-            prompt = chat.window_ids(trajectory.task, trajectory.transitions[:index], step.state, history)
-        elif step.step_index == 0:
-            prompt = chat.first_ids(trajectory.task, step.state)
-        response = chat.response_ids(write_response(step.action, step.thought))
-        turns.append(Turn(prompt, response, possible=step.possible, trained=step.possible or not skip_impossible))
-        prompt = chat.next_ids(step.next_state, response[-1]) if history is None else ()
-    return Rollout(trajectory, tuple(turns), windowed=history is not None)
-
-
-def example_of(rollout: Rollout) -> Example:
-    """Ids [T] and weight 1 on the response tokens to learn."""
-    return Example(np.asarray(rollout.token_ids, np.int32), np.asarray(rollout.response_mask, np.float32))
-
-
-def load_demonstrations(config: SFTConfig, tokenizer: Any, trajectories: Iterable[Trajectory]) -> Demonstrations:
-    """Filters and encodes.
-
-    Raises:
-        DataError: nothing is left to train on.
-    """
-    train: list[Example] = []
-    held_out: list[Example] = []
-    instructions: list[str] = []
-    said: list[str] = []
-    counts = {"failed": 0, "broken": 0, "too_long": 0, "held_out_episodes": 0}
-    chats: dict[str, AgentChat] = {}
-    for trajectory in trajectories:
-        reason = _unwanted(trajectory, config.success_only)
-        if reason:
-            counts[reason] += 1
-            continue
-        name = trajectory.task.domain
-        if name not in chats:
-            instruction = load_domain(config.domain or name).agent_instruction
-            chats[name] = AgentChat(tokenizer, instruction, grows=config.history is None)
-        rollout = demonstration_rollout(chats[name], trajectory, config.skip_impossible, config.history)
-        examples = [one for part in rollout.sequences if (one := example_of(part)).weights.any()]
-        if any(len(one) > config.max_tokens for one in examples):
-            counts["too_long"] += 1
-        elif trajectory.task.split == "held_out":
-            held_out += examples
-            counts["held_out_episodes"] += 1
-        elif config.max_episodes is None or len(instructions) < config.max_episodes:
-            train += examples
-            instructions.append(trajectory.task.instruction)
-            said.append(said_in(trajectory))
-    if not train:
-        raise DataError(f"`trajectories` must hold episodes to train on, got none; left out: {counts}")
-    return Demonstrations(tuple(train), tuple(instructions), tuple(said), tuple(held_out), **counts)
 
 
 def held_out_loss(trainer: Trainer, examples: Sequence[Example], batch: int = 16) -> float | None:
@@ -242,7 +171,8 @@ def train(config: SFTConfig, trajectories: Iterable[Trajectory]) -> dict[str, An
     before = held_out_loss(trainer, data.held_out)
     if config.resume:
         trainer.resume(folder / "checkpoints")
-    supply, budget = supply_of(config, data, tokenizer), _token_budget(data.train, config)
+    supply = supply_of(config, data, tokenizer)
+    budget = _token_budget(supply.draw(0) if config.micro_share else data.train, config)
     is_main = trainer.processes.is_main
     with show_progress("SFT", folder / "metrics.jsonl", trainer.steps, is_main) as on_log:
         trainer.run(supply, budget, on_log=on_log, checkpoints=folder / "checkpoints")
@@ -265,46 +195,10 @@ def train(config: SFTConfig, trajectories: Iterable[Trajectory]) -> dict[str, An
     return report
 
 
-def supply_of(config: SFTConfig, data: Demonstrations, tokenizer: Any) -> StatelessSupply:
-    """The episodes again and again; in `permute_share` of them names are exchanged, others in each pass.
-
-    Raises:
-        ValueError: names are to be exchanged, but the vocabulary has none.
-    """
-    if not config.permute_share:
-        return StatelessSupply(lambda _: data.train)
-    classes = exchange_classes(tokenizer, data.train, data.instructions, data.said, config.names)
-    if not classes:
-        raise ValueError(
-            f"`permute_share` must be 0 where the vocabulary has no words to exchange, got {config.permute_share} with "
-            f"that of {config.model}; `dreamgym fit-vocabulary` makes one that has"
-        )
-    labels, numbers = exchange_labels(tokenizer, data.instructions, classes), number_classes(tokenizer)
-
-    def exchange(one: Example, rng: random.Random) -> Example:
-        if rng.random() >= config.permute_share:
-            return one
-        chosen = labels if config.label_share and rng.random() < config.label_share else classes
-        more = numbers if config.number_share and rng.random() < config.number_share else []
-        return permuted(one, [*chosen, *more], len(tokenizer), rng)
-
-    def exchanged(tokens: int) -> list[Example]:
-        rng = random.Random(f"{config.seed} {tokens}")
-        return [exchange(one, rng) for one in data.train]
-
-    return StatelessSupply(exchanged)
-
-
 def read_all(paths: Sequence[str]) -> Iterator[Trajectory]:
     """The trajectories of several files, one file after another."""
     for path in paths:
         yield from read_trajectories(path)
-
-
-def _unwanted(trajectory: Trajectory, success_only: bool) -> str | None:
-    if trajectory.broken or not trajectory.transitions:
-        return "broken"
-    return "failed" if success_only and not trajectory.success else None
 
 
 def _token_budget(examples: Sequence[Example], config: SFTConfig) -> int:

@@ -1,0 +1,200 @@
+"""Tasks on micro-sites, solved, as demonstrations for an agent of the web.
+
+A small policy that has only its demonstrations learns their names by heart. On these sites every word is drawn at
+random, so all that can be learned is what such tasks need anywhere: to find the element that the task names, to copy
+texts into forms, to read the cell under a column and to see when it is done. The thoughts are those of the local
+sites' demonstrators (`wrappers/webarena/local/oracle.py`).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+
+from dreamgym_env.domains.web_page import Element, Line, Text
+from dreamgym_env.types import Task, Trajectory, Transition
+
+from .microsites import Column, MicroSite, SiteWords, Walk
+
+
+def _fill(walk: Walk, field: Column, name: str, value: str) -> None:
+    verb, role = ("select_option", "combobox") if field.options else ("fill", "textbox")
+    walk.act(verb, role, name, value)
+
+
+def read_cell(site: MicroSite) -> tuple[str, Walk]:
+    """What a column of the list says of a thing."""
+    name, cells = site.rng.choice(site.rows)
+    index = site.rng.randrange(len(cells))
+    column = site.columns[index]
+    value = column.tell(cells[index])
+    walk = site.begin(site.list_page())
+    walk.say(f"row {site.row(name, cells)!r}", site.rng.choice((value, f"It is {value}.", f"That was {value}.")))
+    return f"What is the {column.label[1]} of {site.quoted(name)}?", walk
+
+
+def read_page(site: MicroSite) -> tuple[str, Walk]:
+    """What the page of a thing says of it, which the list does not tell."""
+    name = site.rng.choice(site.names)
+    hidden = site.fields[0]
+    value = hidden.tell(site.value(hidden))
+    told = [f"{hidden.label[0]}: {value}", f"{site.fields[1].label[0]}: {site.value(site.fields[1])}"]
+    walk = site.begin(site.list_page())
+    walk.act("click", "link", site.link_of(name), leads=site.thing_page(name, [], site.rng.sample(told, 2)))
+    walk.say(f"text {told[0]!r}", site.rng.choice((value, f"It is {value}.")))
+    return f"What is the {hidden.label[1]} of {site.quoted(name)}?", walk
+
+
+def open_page(site: MicroSite) -> tuple[str, Walk]:
+    """The page of a thing, which is searched for or in the list."""
+    name = site.rng.choice(site.names)
+    search: list[Line] = [Element(0, "textbox", "Search"), Element(0, "button", "Search")]
+    if site.rng.random() < 0.5:
+        walk = site.begin(site.list_page(search))
+        walk.act("fill", "textbox", "Search", name)
+        found = site.list_page(search, [name], "?q=" + name.replace(" ", "+"))
+        walk.act("click", "button", "Search", leads=found)
+    else:
+        walk = site.begin(site.list_page())
+    walk.act("click", "link", site.link_of(name), leads=site.thing_page(name, []))
+    walk.say(f"URL: {walk.page.url}", "Done.")
+    return f"{site.rng.choice(('Open', 'Show me'))} the page of {site.quoted(name)}.", walk
+
+
+def press(site: MicroSite) -> tuple[str, Walk]:
+    """A button on the page of a thing."""
+    name, (capital, plain) = site.rng.choice(site.names), site.verb
+    wanted = site.rng.choice((capital, f"{capital} {site.thing[0]}"))
+    buttons = [wanted, *(site.capitals(one) for one in site.rng.sample(site.words.labels, site.rng.randint(1, 3)))]
+    buttons = list(dict.fromkeys(site.rng.sample(buttons, len(buttons))))
+    before = site.thing_page(name, [Element(0, "button", one) for one in buttons])
+    told = site.rng.choice((f"You {plain}d this", f"{site.thing[0]} state: {plain}", f"{site.other[0]}: {plain}"))
+    rest = [Element(0, "button", one) for one in buttons if one != wanted]
+    undo = f"Un{plain}" if site.rng.random() < 0.3 else ""
+    after = site.thing_page(name, [Element(0, "button", undo), *rest]) if undo else site.thing_page(name, rest, [told])
+    walk = site.begin(site.list_page())
+    walk.act("click", "link", site.link_of(name), leads=before)
+    walk.act("click", "button", wanted, leads=after)
+    walk.say(f"button {undo!r}" if undo else f"text {told!r}", "Done.")
+    return f"{capital} {site.quoted(name)}.", walk
+
+
+def set_field(site: MicroSite) -> tuple[str, Walk]:
+    """One field of a form on the page of a thing."""
+    name, field = site.rng.choice(site.names), site.rng.choice(site.fields)
+    prefix = site.rng.choice(("", "New ", "Your "))
+    names = [prefix + (one.label[1] if prefix else one.label[0]) for one in site.fields]
+    value = site.value(field)
+    button = site.rng.choice((f"Save {site.thing[0]}", f"{site.verb[0]}", f"Set {site.verb[0]}"))
+    told = f"{field.label[0]}: {field.tell(value)}"
+    walk = site.begin(site.list_page())
+    walk.act("click", "link", site.link_of(name), leads=site.thing_page(name, site.form(site.fields, names, button)))
+    _fill(walk, field, names[site.fields.index(field)], value)
+    walk.act("click", "button", button, leads=site.thing_page(name, site.form(site.fields, names, button), [told]))
+    walk.say(f"text {told!r}", "Done.")
+    asked = f"'{value}'" if field.kind == "name" else field.tell(value)
+    start = site.rng.choice(("Set", "Change"))
+    return f"{start} the {field.label[1]} of {site.quoted(name)} to {asked}.", walk
+
+
+def fill_form(site: MicroSite) -> tuple[str, Walk]:
+    """Some fields of a form that makes a new thing, below the list or on the page of a thing."""
+    rng, field_names = site.rng, [one.label[0] for one in site.fields]
+    chosen = sorted(rng.sample(range(len(site.fields)), rng.randint(1, min(3, len(site.fields)))))
+    made = site.words.labels[rng.randrange(len(site.words.labels))]
+    button = rng.choice((f"{site.verb[0]} {made[0]}", f"Create {made[0]}", f"Submit {made[0]}"))
+    form = site.form(site.fields, field_names, button)
+    values = {index: site.value(site.fields[index]) for index in chosen}
+    if rng.random() < 0.6:
+        name = rng.choice(site.names)
+        place = f" {rng.choice(('in', 'for', 'to'))} {site.quoted(name)}"
+        walk = site.begin(site.list_page())
+        walk.act("click", "link", site.link_of(name), leads=site.thing_page(name, form))
+    else:
+        place, link = "", rng.choice((site.verb[0], made[0], f"New {made[1]}"))
+        walk = Walk(site.start([link, *site.names[:3]]))
+        walk.act("click", "link", link, leads=site.page(link, f"/{made[1]}", form))
+    for index, value in values.items():
+        _fill(walk, site.fields[index], field_names[index], value)
+    shown = {index: site.fields[index].tell(value) for index, value in values.items()}
+    row = "row " + repr(" | ".join([made[0], *shown.values()]))
+    walk.act("click", "button", button, leads=site.page(f"{made[0]}s", f"/{made[1]}s", [Text("row", row[5:-1])]))
+    walk.say(row, "Done.")
+    asked = [
+        f"the {site.fields[index].label[1]} " + (f"'{text}'" if site.fields[index].kind == "name" else text)
+        for index, text in shown.items()
+    ]
+    start = rng.choice((site.verb[0], "Create", "Open", "Add"))
+    return f"{start} a {made[1]}{place} with {' and '.join(rng.sample(asked, len(asked)))}.", walk
+
+
+def comment(site: MicroSite) -> tuple[str, Walk]:
+    """A text into the one box on the page of a thing."""
+    rng, (capital, plain) = site.rng, site.verb
+    name = rng.choice(site.names)
+    text = " ".join([rng.choice(site.words.capitals), *rng.sample(site.words.plain, rng.randint(1, 5))])
+    text += rng.choice((".", "?", "", ""))
+    box = rng.choice((f"Your {plain}", site.other[0]))
+    form: list[Line] = [Element(0, "textbox", box), Element(0, "button", capital)]
+    row = f"{rng.choice(site.words.plain)} | {text}"
+    walk = site.begin(site.list_page())
+    walk.act("click", "link", site.link_of(name), leads=site.thing_page(name, form))
+    walk.act("fill", "textbox", box, text)
+    walk.act("click", "button", capital, leads=site.thing_page(name, [Text("row", row), *form]))
+    walk.say(f"row {row!r}", "Done.")
+    return f"{capital} '{text}' on {site.quoted(name)}.", walk
+
+
+def choose(site: MicroSite) -> tuple[str, Walk]:
+    """The things of the list for which a column has a value, or in an order: shown, counted, or the first one."""
+    rng, many = site.rng, f"{site.thing[1]}s{site.scope}"
+    label, sorts = rng.choice(site.words.labels), rng.random() < 0.4
+    source = [one[0] for one in site.words.labels] if sorts else rng.choice((site.words.capitals, site.words.plain))
+    options = tuple(rng.sample(source, rng.randint(2, 5)))
+    column, value = Column(label, "word", options), rng.choice(options)
+    name, button = ("Sort by", "Sort") if sorts else (label[0], rng.choice(("Filter", "Show")))
+    found = rng.sample(site.names, len(site.names) if sorts else rng.randint(0, len(site.names)))
+    form = site.form([column], [name], button)
+    walk = site.begin(site.list_page(form))
+    if value != options[0]:
+        walk.act("select_option", "combobox", name, value)
+    chosen = [replace(one, value=value) if isinstance(one, Element) and one.options else one for one in form]
+    walk.act("click", "button", button, leads=site.list_page(chosen, found, f"?{label[1]}={value}"))
+    which = f"with the {label[1]} {value}"
+    if not sorts and rng.random() < 0.4:
+        walk.say(f"text '{len(found)} {site.thing[1]}s found'", str(len(found)))
+        return f"How many {many} have the {label[1]} {value}?", walk
+    if found and rng.random() < 0.5:
+        walk.act("click", "link", site.link_of(found[0]), leads=site.thing_page(found[0], []))
+        walk.say(f"URL: {walk.page.url}", "Done.")
+        asked = f"with the most {value.lower()}" if sorts else which
+        return f"Open the {'' if sorts else 'first '}{site.thing[1]}{site.scope} {asked}.", walk
+    walk.say(f"URL: {walk.page.url}", "Done.")
+    return f"Show me the {many}{f', sorted by {value}' if sorts else f' {which}'}.", walk
+
+
+TASKS: tuple[Callable[[MicroSite], tuple[str, Walk]], ...] = (
+    read_cell,
+    read_page,
+    open_page,
+    press,
+    set_field,
+    fill_form,
+    comment,
+    choose,
+)
+
+
+def draw_demonstration(rng: random.Random, words: SiteWords, domain: str, most: int = 30) -> Trajectory:
+    """A task on a site of its own, solved. `domain` names whose task it is; a list has 2 to `most` things, 7 on
+    average."""
+    site = MicroSite(rng, words, min(most, 3 + int(rng.expovariate(0.1))))
+    instruction, walk = rng.choice(TASKS)(site)
+    task = Task("micro-site", domain, instruction, walk.steps[0][0])
+    last = len(walk.steps) - 1
+    steps = tuple(
+        Transition(task, index, state, action, after, float(index == last), index == last, thought=thought)
+        for index, (state, thought, action, after) in enumerate(walk.steps)
+    )
+    return Trajectory(task, steps, "success", "micro-site")

@@ -1,0 +1,191 @@
+"""What SFT reads pass after pass: demonstrations as training sequences, with names exchanged, and tasks of micro-sites
+drawn anew."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dreamgym_env.domain import load_domain
+from dreamgym_env.domains.web import WebDomain
+from dreamgym_env.types import DataError, Trajectory
+
+from .agent import AgentChat, Rollout, Turn, write_response
+from .microsite_tasks import draw_demonstration
+from .microsites import SiteWords
+from .names import exchange_classes, exchange_labels, number_classes, permuted, said_in
+from .supervised import Example
+from .supply import StatelessSupply
+
+if TYPE_CHECKING:
+    from .sft import SFTConfig
+
+Exchange = Callable[[Example, random.Random], Example]
+
+
+@dataclass(frozen=True)
+class Demonstrations:
+    """Episodes as training sequences, and what was left out. Held-out tasks are never trained on."""
+
+    train: tuple[Example, ...]
+    instructions: tuple[str, ...]
+    """What was asked for in each training episode."""
+    said: tuple[str, ...]
+    """What the agent said in each, thoughts and actions."""
+    domains: tuple[str, ...]
+    """Of which worlds they are."""
+    held_out: tuple[Example, ...]
+    held_out_episodes: int
+    failed: int = 0
+    broken: int = 0
+    too_long: int = 0
+
+
+def demonstration_rollout(
+    chat: AgentChat, trajectory: Trajectory, skip_impossible: bool = True, history: int | None = None
+) -> Rollout:
+    """The episode as the agent would have lived it, its actions in the canonical answer format."""
+    turns: list[Turn] = []
+    prompt = chat.first_ids(trajectory.task, trajectory.task.initial_state)
+    for index, step in enumerate(trajectory.transitions):
+        if history is not None:
+            prompt = chat.window_ids(trajectory.task, trajectory.transitions[:index], step.state, history)
+        elif step.step_index == 0:
+            prompt = chat.first_ids(trajectory.task, step.state)
+        response = chat.response_ids(write_response(step.action, step.thought))
+        turns.append(Turn(prompt, response, possible=step.possible, trained=step.possible or not skip_impossible))
+        prompt = chat.next_ids(step.next_state, response[-1]) if history is None else ()
+    return Rollout(trajectory, tuple(turns), windowed=history is not None)
+
+
+def example_of(rollout: Rollout, state_weight: float = 0.0) -> Example:
+    """Ids [T] and weights: 1 on the response tokens to learn, `state_weight` on those of the states that actions led
+    to, 0 on the rest."""
+    weights = np.asarray(rollout.response_mask, np.float32)
+    at = 0
+    for index, turn in enumerate(rollout.turns):
+        if index:
+            weights[at : at + len(turn.prompt_ids)] = state_weight
+        at += len(turn.prompt_ids) + len(turn.response_ids)
+    return Example(np.asarray(rollout.token_ids, np.int32), weights)
+
+
+class Encoder:
+    """Episodes as training sequences, in the chat of their world's agent."""
+
+    def __init__(self, tokenizer: Any, config: SFTConfig) -> None:
+        self.tokenizer, self.config = tokenizer, config
+        self.chats: dict[str, AgentChat] = {}
+
+    def examples(self, trajectory: Trajectory) -> list[Example]:
+        """The sequences that have something to learn: one, or with `history` one for each turn."""
+        config, name = self.config, trajectory.task.domain
+        if name not in self.chats:
+            instruction = load_domain(config.domain or name).agent_instruction
+            self.chats[name] = AgentChat(self.tokenizer, instruction, grows=config.history is None)
+        rollout = demonstration_rollout(self.chats[name], trajectory, config.skip_impossible, config.history)
+        weight = 0.0 if trajectory.task.split == "held_out" else config.state_weight
+        return [example_of(part, weight) for part in rollout.sequences if any(part.response_mask)]
+
+
+def load_demonstrations(config: SFTConfig, tokenizer: Any, trajectories: Iterable[Trajectory]) -> Demonstrations:
+    """Filters and encodes.
+
+    Raises:
+        DataError: nothing is left to train on.
+    """
+    train: list[Example] = []
+    held_out: list[Example] = []
+    instructions: list[str] = []
+    said: list[str] = []
+    domains: dict[str, None] = {}
+    counts = {"failed": 0, "broken": 0, "too_long": 0, "held_out_episodes": 0}
+    encoder = Encoder(tokenizer, config)
+    for trajectory in trajectories:
+        reason = _unwanted(trajectory, config.success_only)
+        if reason:
+            counts[reason] += 1
+            continue
+        examples = encoder.examples(trajectory)
+        if any(len(one) > config.max_tokens for one in examples):
+            counts["too_long"] += 1
+        elif trajectory.task.split == "held_out":
+            held_out += examples
+            counts["held_out_episodes"] += 1
+        elif config.max_episodes is None or len(instructions) < config.max_episodes:
+            train += examples
+            instructions.append(trajectory.task.instruction)
+            said.append(said_in(trajectory))
+            domains[trajectory.task.domain] = None
+    if not train:
+        raise DataError(f"`trajectories` must hold episodes to train on, got none; left out: {counts}")
+    return Demonstrations(tuple(train), tuple(instructions), tuple(said), tuple(domains), tuple(held_out), **counts)
+
+
+def supply_of(config: SFTConfig, data: Demonstrations, tokenizer: Any) -> StatelessSupply:
+    """The episodes again and again; in `permute_share` of them names are exchanged, others in each pass, and beside
+    them tasks of micro-sites, `micro_share` of all.
+
+    Raises:
+        ValueError: the vocabulary has no names to exchange, or too few words to make sites of.
+    """
+    if not (config.permute_share or config.micro_share):
+        return StatelessSupply(lambda _: data.train)
+    exchange = _exchange(config, data, tokenizer) if config.permute_share else lambda one, _: one
+    micro = _micro_sites(config, data, tokenizer) if config.micro_share else lambda _: []
+
+    def pool(tokens: int) -> list[Example]:
+        rng = random.Random(f"{config.seed} {tokens}")
+        return [*(exchange(one, rng) for one in data.train), *micro(rng)]
+
+    return StatelessSupply(pool)
+
+
+def _micro_sites(
+    config: SFTConfig, data: Demonstrations, tokenizer: Any
+) -> Callable[[random.Random], Sequence[Example]]:
+    """Draws the sequences of a pass's tasks on micro-sites: as many as the share needs, or a few more."""
+    encoder, words = Encoder(tokenizer, config), SiteWords.of(tokenizer)
+    count = round(len(data.train) * config.micro_share / (1 - config.micro_share))
+    for name in data.domains:
+        if not isinstance(load_domain(name), WebDomain):
+            raise ValueError(f"`micro_share` must be 0 for worlds that are not web sites, got episodes of {name!r}")
+
+    def draw(rng: random.Random) -> list[Example]:
+        found: list[Example] = []
+        while len(found) < count:
+            examples = encoder.examples(draw_demonstration(rng, words, rng.choice(data.domains)))
+            found += [one for one in examples if len(one) <= config.max_tokens]
+        return found
+
+    return draw
+
+
+def _exchange(config: SFTConfig, data: Demonstrations, tokenizer: Any) -> Exchange:
+    """How a sequence's names are exchanged."""
+    classes = exchange_classes(tokenizer, data.train, data.instructions, data.said, config.names)
+    if not classes:
+        raise ValueError(
+            f"`permute_share` must be 0 where the vocabulary has no words to exchange, got {config.permute_share} with "
+            f"that of {config.model}; `dreamgym fit-vocabulary` makes one that has"
+        )
+    labels, numbers = exchange_labels(tokenizer, data.instructions, classes), number_classes(tokenizer)
+
+    def exchange(one: Example, rng: random.Random) -> Example:
+        if rng.random() >= config.permute_share:
+            return one
+        chosen = labels if config.label_share and rng.random() < config.label_share else classes
+        more = numbers if config.number_share and rng.random() < config.number_share else []
+        return permuted(one, [*chosen, *more], len(tokenizer), rng)
+
+    return exchange
+
+
+def _unwanted(trajectory: Trajectory, success_only: bool) -> str | None:
+    if trajectory.broken or not trajectory.transitions:
+        return "broken"
+    return "failed" if success_only and not trajectory.success else None
