@@ -150,17 +150,21 @@ def _micro_sites(
 ) -> Callable[[random.Random], Sequence[Example]]:
     """Draws the sequences of a pass's tasks on micro-sites: as many as the share needs, or a few more."""
     encoder, words = Encoder(tokenizer, config), SiteWords.of(tokenizer)
-    count = round(len(data.train) * config.micro_share / (1 - config.micro_share))
+    count = max(1, round(len(data.train) * config.micro_share / (1 - config.micro_share)))
     for name in data.domains:
         if not isinstance(load_domain(name), WebDomain):
             raise ValueError(f"`micro_share` must be 0 for worlds that are not web sites, got episodes of {name!r}")
 
     def draw(rng: random.Random) -> list[Example]:
         found: list[Example] = []
-        while len(found) < count:
+        for _ in range(10 * count):
+            if len(found) >= count:
+                return found
             examples = encoder.examples(draw_demonstration(rng, words, rng.choice(data.domains)))
             found += [one for one in examples if len(one) <= config.max_tokens]
-        return found
+        raise ValueError(
+            f"`max_tokens` must leave room for tasks of micro-sites, got {config.max_tokens}; nine in ten were longer"
+        )
 
     return draw
 
