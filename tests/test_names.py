@@ -14,6 +14,7 @@ from dreamgym_env.trainers.names import (
     copied_words,
     exchange_classes,
     exchange_labels,
+    no_labels,
     number_classes,
     permuted,
     said_in,
@@ -97,19 +98,28 @@ def test_labels_are_exchanged_in_both_forms_and_names_with_them(tokenizer: Any) 
     asked, said = zip(*EPISODES, strict=True)
     examples = examples_of(tokenizer)
     classes = exchange_classes(tokenizer, examples, asked, said, "copied")
-    wider = exchange_labels(tokenizer, asked, classes)
+    wider = exchange_labels(tokenizer, asked, said, said, classes)
     ids = [index for each in wider for one in each for index in one]
     assert len(ids) == len(set(ids))  # no word is in two classes, so that all is one bijection
     labels = members(tokenizer, wider)[0]
     assert {" Save", " save", " Star", " star"} <= labels
     assert labels.isdisjoint({" Role", " role", " the"})  # which most instructions say
     plain = build_tokenizer(fit_vocabulary(["all is said without any capital"] * 3))
-    assert exchange_labels(plain, ["all is said"], [[(1,), (2,)]]) == [[(1,), (2,)]]
+    assert exchange_labels(plain, ["all is said"], [""], [""], [[(1,), (2,)]]) == [[(1,), (2,)]]
     pairs = dict(wider[0])
     for seed in range(10):
         example = Example(np.asarray([*pairs, *pairs.values()], np.int32), np.ones(2 * len(pairs), np.float32))
         found = permuted(example, wider, len(tokenizer), random.Random(seed)).ids
         assert [pairs[one] for one in found[: len(pairs)]] == found[len(pairs) :].tolist()
+
+
+def test_words_that_ask_and_words_of_the_agents_own_are_no_labels() -> None:
+    asked = ["Which city has Ada?", "Which phone has Bruno?", "Upvote the post of Ada.", "Upvote the post of Celia."]
+    said = ["In Eastmere.", "It is 555-2817.", "click button Upvote", "click button Upvote"]
+    read = ["City | Eastmere", "City | Phone | 555-2817 it", "Upvote", "Upvote"]
+    found = no_labels(asked, said, read)
+    assert {" which", " has", " in", " is", " phone", " ada"} <= found
+    assert found.isdisjoint({" upvote", " it", " eastmere"})  # repeated, or read in half of the episodes
 
 
 def test_what_an_agent_said() -> None:

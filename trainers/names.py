@@ -53,15 +53,47 @@ def exchange_classes(
 
 
 def exchange_labels(
-    tokenizer: Any, instructions: Sequence[str], classes: Sequence[Sequence[tuple[int, ...]]]
+    tokenizer: Any,
+    instructions: Sequence[str],
+    said: Sequence[str],
+    read: Sequence[str],
+    classes: Sequence[Sequence[tuple[int, ...]]],
 ) -> list[list[tuple[int, ...]]]:
     """These classes with one more: words with a form with and one without a capital, both together; names among them
-    are left out elsewhere. Words that a fifth of the instructions say stay as they are."""
+    are left out elsewhere. Words that a fifth of the instructions say stay as they are, and those that are no labels.
+
+    Args:
+        instructions: of the episodes.
+        said: what the agent said in each.
+        read: what it read in each, its states.
+    """
     common = common_pieces(tokenizer, [_asked(tokenizer, text) for text in sorted(set(instructions))], share=0.2)
-    labels = label_class(tokenizer, common)
+    labels = label_class(tokenizer, common | no_labels(instructions, said, read))
     taken = {index for one in labels for index in one}
     rest = [[one for one in members if taken.isdisjoint(one)] for members in classes]
     return [members for members in (labels, *rest) if members]
+
+
+def no_labels(
+    instructions: Sequence[str], said: Sequence[str], read: Sequence[str], share: float = 0.5
+) -> frozenset[str]:
+    """Words, without capitals, that are no labels of pages, by what is so in most episodes (more than `share`): their
+    instruction says it and the agent does not repeat it (`Which`), or the agent says it and has not read it (`It is`).
+    """
+    asked, kept_still, spoken, own = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
+    for wanted, told, seen in zip(*map(_lower_pieces, (instructions, said, read)), strict=True):
+        asked.update(wanted)
+        kept_still.update(wanted - told)
+        spoken.update(told)
+        own.update(told - seen)
+    return frozenset(
+        [word for word in asked if kept_still[word] > share * asked[word]]
+        + [word for word in spoken if own[word] > share * spoken[word]]
+    )
+
+
+def _lower_pieces(texts: Iterable[str]) -> list[set[str]]:
+    return [set(pieces_of(f" {text}".lower())) for text in texts]
 
 
 def name_classes(tokenizer: Any, keep: Mapping[str, int] | frozenset[str]) -> list[list[tuple[int, ...]]]:

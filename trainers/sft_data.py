@@ -36,6 +36,8 @@ class Demonstrations:
     """What was asked for in each training episode."""
     said: tuple[str, ...]
     """What the agent said in each, thoughts and actions."""
+    read: tuple[str, ...]
+    """What it read in each, the states."""
     domains: tuple[str, ...]
     """Of which worlds they are."""
     held_out: tuple[Example, ...]
@@ -102,6 +104,7 @@ def load_demonstrations(config: SFTConfig, tokenizer: Any, trajectories: Iterabl
     held_out: list[Example] = []
     instructions: list[str] = []
     said: list[str] = []
+    read: list[str] = []
     domains: dict[str, None] = {}
     counts = {"failed": 0, "broken": 0, "too_long": 0, "held_out_episodes": 0}
     encoder = Encoder(tokenizer, config)
@@ -120,10 +123,12 @@ def load_demonstrations(config: SFTConfig, tokenizer: Any, trajectories: Iterabl
             train += examples
             instructions.append(trajectory.task.instruction)
             said.append(said_in(trajectory))
+            read.append("\n".join(step.state for step in trajectory.transitions))
             domains[trajectory.task.domain] = None
     if not train:
         raise DataError(f"`trajectories` must hold episodes to train on, got none; left out: {counts}")
-    return Demonstrations(tuple(train), tuple(instructions), tuple(said), tuple(domains), tuple(held_out), **counts)
+    texts = tuple(instructions), tuple(said), tuple(read)
+    return Demonstrations(tuple(train), *texts, tuple(domains), tuple(held_out), **counts)
 
 
 def supply_of(config: SFTConfig, data: Demonstrations, tokenizer: Any) -> StatelessSupply:
@@ -177,7 +182,8 @@ def _exchange(config: SFTConfig, data: Demonstrations, tokenizer: Any) -> Exchan
             f"`permute_share` must be 0 where the vocabulary has no words to exchange, got {config.permute_share} with "
             f"that of {config.model}; `dreamgym fit-vocabulary` makes one that has"
         )
-    labels, numbers = exchange_labels(tokenizer, data.instructions, classes), number_classes(tokenizer)
+    labels = exchange_labels(tokenizer, data.instructions, data.said, data.read, classes)
+    numbers = number_classes(tokenizer)
 
     def exchange(one: Example, rng: random.Random) -> Example:
         if rng.random() >= config.permute_share:
