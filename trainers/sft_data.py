@@ -127,8 +127,15 @@ def load_demonstrations(config: SFTConfig, tokenizer: Any, trajectories: Iterabl
             domains[trajectory.task.domain] = None
     if not train:
         raise DataError(f"`trajectories` must hold episodes to train on, got none; left out: {counts}")
-    texts = tuple(instructions), tuple(said), tuple(read)
-    return Demonstrations(tuple(train), *texts, tuple(domains), tuple(held_out), **counts)
+    return Demonstrations(
+        train=tuple(train),
+        instructions=tuple(instructions),
+        said=tuple(said),
+        read=tuple(read),
+        domains=tuple(domains),
+        held_out=tuple(held_out),
+        **counts,
+    )
 
 
 def supply_of(config: SFTConfig, data: Demonstrations, tokenizer: Any) -> StatelessSupply:
