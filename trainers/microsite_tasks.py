@@ -17,6 +17,13 @@ from dreamgym_env.types import Task, Trajectory, Transition
 
 from .microsites import Column, MicroSite, SiteWords, Walk
 
+_QUESTIONS = (
+    ("What is the {} of {}?", "It is {}."),
+    ("Tell me the {} of {}.", "{}"),
+    ("Which {} has {}?", "That is {}."),
+)
+"""What is asked, and how it is answered."""
+
 
 def _fill(walk: Walk, field: Column, name: str, value: str) -> None:
     verb, role = ("select_option", "combobox") if field.options else ("fill", "textbox")
@@ -30,8 +37,9 @@ def read_cell(site: MicroSite) -> tuple[str, Walk]:
     column = site.columns[index]
     value = column.tell(cells[index])
     walk = site.begin(site.list_page())
-    walk.say(f"row {site.row(name, cells)!r}", site.rng.choice((value, f"It is {value}.", f"That was {value}.")))
-    return f"What is the {column.label[1]} of {site.quoted(name)}?", walk
+    question, answer = site.rng.choice(_QUESTIONS)
+    walk.say(f"row {site.row(name, cells)!r}", answer.format(value))
+    return question.format(column.label[1], site.quoted(name)), walk
 
 
 def read_page(site: MicroSite) -> tuple[str, Walk]:
@@ -42,8 +50,9 @@ def read_page(site: MicroSite) -> tuple[str, Walk]:
     told = [f"{hidden.label[0]}: {value}", f"{site.fields[1].label[0]}: {site.value(site.fields[1])}"]
     walk = site.begin(site.list_page())
     walk.act("click", "link", site.link_of(name), leads=site.thing_page(name, [], site.rng.sample(told, 2)))
-    walk.say(f"text {told[0]!r}", site.rng.choice((value, f"It is {value}.")))
-    return f"What is the {hidden.label[1]} of {site.quoted(name)}?", walk
+    question, answer = site.rng.choice(_QUESTIONS)
+    walk.say(f"text {told[0]!r}", answer.format(value))
+    return question.format(hidden.label[1], site.quoted(name)), walk
 
 
 def open_page(site: MicroSite) -> tuple[str, Walk]:

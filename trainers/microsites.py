@@ -92,7 +92,7 @@ class MicroSite:
     """One site: a menu, one kind of thing in a list, a page for each thing, forms. `size` >= 2 bounds its lists."""
 
     def __init__(self, rng: random.Random, words: SiteWords, size: int) -> None:
-        self.rng, self.words, self.size = rng, words, size
+        self.rng, self.words = rng, words
         labels = rng.sample(words.labels, 24)
         self.thing, self.verb, self.other = labels[:3]
         self.things = f"{self.thing[0]}s"
@@ -112,6 +112,7 @@ class MicroSite:
         """Whether a thing's link has its name, else `View` before it."""
 
     def capitals(self, label: tuple[str, str]) -> str:
+        """A label as a menu or a button writes it."""
         return self.rng.choice((label[0], f"My {label[0]}", f"{label[0]} {self.rng.choice(self.words.labels)[0]}"))
 
     def _column(self, label: tuple[str, str]) -> Column:
