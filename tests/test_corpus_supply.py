@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from launching import launch
 
 from dreamgym_env.trainers import collect, experience
 from dreamgym_env.trainers.collect import CollectConfig
@@ -116,9 +115,7 @@ def test_two_processes_make_the_steps_of_one_on_what_the_first_draws(
         f"    experience.main({replace(config, out=tmp_path / 'two')!r})\n",
         encoding="utf-8",
     )
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", str(program)]
-    subprocess.run(launcher, check=True, capture_output=True)
+    launch(program)
     one, two = ([line["loss"] for line in read_metrics(tmp_path / name / "metrics.jsonl")] for name in ("one", "two"))
     assert len(one) > 2
     assert two == pytest.approx(one, rel=1e-3)

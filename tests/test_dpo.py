@@ -20,6 +20,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
 from guessing_world import demonstrations, make_policy, make_task, make_tokenizer  # noqa: E402
+from launching import launch  # noqa: E402
 
 from dreamgym_env.trainers import cli, dpo  # noqa: E402
 from dreamgym_env.trainers.dpo import DPOConfig, make_trainer, train, trained_policy  # noqa: E402
@@ -280,17 +281,7 @@ def test_two_processes_make_the_steps_of_one(policy: Path, tmp_path: Path) -> No
     subprocess.run([sys.executable, str(program), "one"], check=True, capture_output=True)
     from safetensors.torch import load_file
 
-    launcher = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--multi_gpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-    ]
-    launcher += ["1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    subprocess.run([*launcher, str(program), "two"], check=True, capture_output=True)
+    launch(program, "two")
     logs = [read_metrics(tmp_path / name / "metrics.jsonl") for name in ("one", "two")]
     for key in ("train/loss", "train/reward_margin", "train/grad_norm"):
         one, two = ([line[key] for line in lines if key in line] for lines in logs)
@@ -341,8 +332,8 @@ def test_deepspeed_makes_the_steps_of_one_process(policy: Path, tmp_path: Path, 
     sizes = ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "train_batch_size", "gradient_clipping")
     deepspeed = tmp_path / "deepspeed.json"
     deepspeed.write_text(json.dumps({"zero_optimization": zero, **dict.fromkeys(sizes, "auto")}), encoding="utf-8")
-    launch = tmp_path / "launch.yaml"
-    launch.write_text(
+    launch_file = tmp_path / "launch.yaml"
+    launch_file.write_text(
         "compute_environment: LOCAL_MACHINE\ndistributed_type: DEEPSPEED\nnum_machines: 1\nnum_processes: 2\n"
         f"use_cpu: true\ndeepspeed_config: {{deepspeed_config_file: {deepspeed}, zero3_init_flag: false}}\n",
         encoding="utf-8",
@@ -357,7 +348,7 @@ def test_deepspeed_makes_the_steps_of_one_process(policy: Path, tmp_path: Path, 
     program.write_text("\n".join(lines) + "\n", encoding="utf-8")
     dpo.run(settings)
     subprocess.run(
-        [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(launch), str(program)],
+        [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(launch_file), str(program)],
         check=True, capture_output=True, env={**os.environ, "DS_ACCELERATOR": "cpu"},
     )  # fmt: skip
     logs = [read_metrics(tmp_path / name / "metrics.jsonl") for name in ("one", "two")]

@@ -16,6 +16,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from guessing_world import dream_registered, make_checkpoint, make_episode, make_policy, run_settings  # noqa: E402
+from launching import launch  # noqa: E402
 
 from dreamgym_env.trainers import ppo, rounds  # noqa: E402
 from dreamgym_env.trainers.agent import Rollout, Turn  # noqa: E402
@@ -101,9 +102,7 @@ print(f"TOLD {{run.accelerator.num_processes}} {{told}}\\n", end="", flush=True)
     program = tmp_path / "program.py"
     program.write_text("\n".join([*lines, body]), encoding="utf-8")
     one = subprocess.run([sys.executable, str(program)], check=True, capture_output=True, text=True).stdout
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", str(program)]
-    two = subprocess.run(launcher, check=True, capture_output=True, text=True).stdout
+    two = launch(program)
     found = [re.findall(r"TOLD (\d) (.*)", text) for text in (one, two)]
     assert [count for text in found for count, _ in text] == ["1", "2", "2"]
     alone, first, second = ([float(x) for x in told.split()] for text in found for _, told in text)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import pytest
 pytest.importorskip("torch")
 
 from guessing_world import DOMAIN, demonstrations, make_checkpoint, make_tokenizer
+from launching import launch
 
 from dreamgym_env.checkpoints import fast_bfloat16
 from dreamgym_env.trainers import sft
@@ -168,16 +167,15 @@ def test_two_processes_make_the_steps_of_one(tmp_path: Path, shard: bool) -> Non
         "step = sft.Trainer._step",
         "def until(trainer, rows, progress):",
         "    if trainer.steps == 6 and sys.argv[1] == 'stopped':",
+        "        trainer.processes.wait()  # else the first to leave may cut the other off",
         "        sys.exit()",
         "    return step(trainer, rows, progress)",
         "sft.Trainer._step = until",
         f"sft.run(replace(config, output={str(tmp_path / 'two')!r}, shard={shard}))",
     ]
     program.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", str(program)]
     for word in ("stopped", "resumed"):
-        subprocess.run([*launcher, word], check=True, capture_output=True)
+        launch(program, word)
     one, two = (json.loads((tmp_path / name / "sft.json").read_text("utf-8")) for name in ("one", "two"))
     assert len(one["log"]) == one["steps"] > 8
     for key in ("loss", "tokens", "learning_rate"):
