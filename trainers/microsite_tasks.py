@@ -47,7 +47,8 @@ def read_page(site: MicroSite) -> tuple[str, Walk]:
     name = site.rng.choice(site.names)
     hidden = site.fields[0]
     value = hidden.tell(site.value(hidden))
-    told = [f"{hidden.label[0]}: {value}", f"{site.fields[1].label[0]}: {site.value(site.fields[1])}"]
+    other = site.fields[1]
+    told = [f"{hidden.label[0]}: {value}", f"{other.label[0]}: {other.tell(site.value(other))}"]
     walk = site.begin(site.list_page())
     walk.act("click", "link", site.link_of(name), leads=site.thing_page(name, [], site.rng.sample(told, 2)))
     question, answer = site.rng.choice(_QUESTIONS)
