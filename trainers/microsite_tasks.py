@@ -109,10 +109,10 @@ def set_field(site: MicroSite) -> tuple[str, Walk]:
 
 
 def fill_form(site: MicroSite) -> tuple[str, Walk]:
-    """Some fields of a form that makes a new thing, below the list or on the page of a thing."""
+    """Some fields of a form that makes something new, on a page of its own or on that of a thing."""
     rng, field_names = site.rng, [one.label[0] for one in site.fields]
     chosen = sorted(rng.sample(range(len(site.fields)), rng.randint(1, min(3, len(site.fields)))))
-    made = site.words.labels[rng.randrange(len(site.words.labels))]
+    made = rng.choice(site.words.labels)
     button = rng.choice((f"{site.verb[0]} {made[0]}", f"Create {made[0]}", f"Submit {made[0]}"))
     form = site.form(site.fields, field_names, button)
     values = {index: site.value(site.fields[index]) for index in chosen}
@@ -128,9 +128,9 @@ def fill_form(site: MicroSite) -> tuple[str, Walk]:
     for index, value in values.items():
         _fill(walk, site.fields[index], field_names[index], value)
     shown = {index: site.fields[index].tell(value) for index, value in values.items()}
-    row = "row " + repr(" | ".join([made[0], *shown.values()]))
-    walk.act("click", "button", button, leads=site.page(f"{made[0]}s", f"/{made[1]}s", [Text("row", row[5:-1])]))
-    walk.say(row, "Done.")
+    row = " | ".join([made[0], *shown.values()])
+    walk.act("click", "button", button, leads=site.page(f"{made[0]}s", f"/{made[1]}s", [Text("row", row)]))
+    walk.say(f"row {row!r}", "Done.")
     asked = [
         f"the {site.fields[index].label[1]} " + (f"'{text}'" if site.fields[index].kind == "name" else text)
         for index, text in shown.items()
