@@ -4,6 +4,7 @@ all of it agrees with the bundled real episodes."""
 from __future__ import annotations
 
 from collections import Counter
+from typing import get_args
 
 import pytest
 from dreamed_pages import recorded
@@ -16,8 +17,9 @@ from dreamgym_env.domains.web_page import read
 from dreamgym_env.domains.web_short import SAME, restore, shorten
 from dreamgym_env.loading import choose_tasks
 from dreamgym_env.prompts import heard, told
-from dreamgym_env.types import Prediction, StepContext, Task, Trajectory, Transition
+from dreamgym_env.types import Prediction, Split, StepContext, Task, Trajectory, Transition
 from dreamgym_env.wrappers.webarena.annotator import WebAnnotator
+from dreamgym_env.wrappers.webarena.configs import chosen, read_configs
 from dreamgym_env.wrappers.webarena.referee import WebReferee
 
 HOME = """Page: 'Projects - Forgeworks'
@@ -582,6 +584,12 @@ def test_the_bundled_episodes_are_of_many_tasks(name: str, least: int) -> None:
     seeds = {task.task_id: task for task in choose_tasks(None, name, None)}
     assert {task.split for task in seeds.values()} == {"train", "held_out"}
     assert all(seeds[one.task.task_id] == one.task for one in recorded(name))
+
+
+def test_no_task_of_the_local_sites_that_is_kept_from_training_is_dreamed() -> None:
+    configs = read_configs("local")
+    seeds = {split: {task.task_id for task in choose_tasks(None, "webarena", split)} for split in get_args(Split)}
+    assert seeds == {split: set(chosen(configs, "all", split, None)) for split in get_args(Split)}
 
 
 def test_what_is_bundled_of_miniwob_has_none_of_its_words() -> None:

@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 from urllib.parse import urlencode
 
@@ -148,12 +149,16 @@ def test_tasks_are_of_webarenas_form() -> None:
 
 def test_train_and_held_out_templates_are_apart() -> None:
     configs = read_configs("local")
-    of = {split: chosen(configs, "all", split, None) for split in ("train", "held_out")}
+    splits = ("train", "valid_seen", "held_out")
+    of = {split: chosen(configs, "all", split, None) for split in splits}
     assert {split: {split_of(one, configs[one]) for one in ids} for split, ids in of.items()} == {
-        "train": {"train"}, "held_out": {"held_out"},
+        "train": {"train"}, "valid_seen": {"held_out"}, "held_out": {"held_out"},
     }  # fmt: skip
+    assert sorted(chain(*of.values())) == sorted(configs)
     templates = {split: {configs[one]["intent_template_id"] for one in ids} for split, ids in of.items()}
     assert not templates["train"] & templates["held_out"]
+    assert templates["valid_seen"] < templates["train"]
+    assert 0.2 < len(of["valid_seen"]) / (len(of["train"]) + len(of["valid_seen"])) < 0.25
     assert len(templates["held_out"]) >= 5
     assert {site for one in of["held_out"] for site in configs[one]["sites"]} == set(SITES)
 

@@ -14,7 +14,7 @@ Config = Mapping[str, Any]
 """One task as WebArena writes it: `sites`, `task_id`, `start_url`, `intent`, `intent_template_id`, `eval`, ..."""
 SitesName = Literal["real", "local"]
 Subset = Literal["all", "lite"]
-SplitName = Literal["train", "held_out", "all"]
+SplitName = Literal["train", "valid_seen", "held_out", "all"]
 
 # fmt: off
 LITE = (
@@ -54,9 +54,9 @@ def read_configs(sites: SitesName, task_file: str | Path | None = None) -> dict[
 
 
 def split_of(task_id: str, config: Config) -> Split:
-    """WebArena's own: the tasks of WebArena-Lite are held out. The local ones': by template."""
+    """What is not to be trained on is held out: WebArena's own by WebArena-Lite, the local ones by `split`."""
     if task_id.startswith("local-"):
-        return "held_out" if config["held_out"] else "train"
+        return "train" if config["split"] == "train" else "held_out"
     return "held_out" if config.get("old_task_id", config["task_id"]) in LITE else "train"
 
 
@@ -94,7 +94,9 @@ def chosen(
         ids = list(tasks)
     else:
         wanted = split or ("all" if subset == "lite" else "train")
-        ids = [one for one, config in configs.items() if wanted in ("all", split_of(one, config))]
+        ids = [
+            one for one, config in configs.items() if wanted in ("all", config.get("split") or split_of(one, config))
+        ]
         lite = {f"webarena-{number}" for number in LITE}
         ids = [one for one in ids if subset == "all" or one in lite or "old_task_id" in configs[one]]
     if not ids:

@@ -53,9 +53,10 @@ class WebArenaEnv(WebEnv):
     ## Arguments
     `sites`: "real" (addresses in WA_SHOPPING, WA_SHOPPING_ADMIN, WA_REDDIT, WA_GITLAB, WA_WIKIPEDIA, WA_MAP,
     WA_HOMEPAGE) or "local". `task_id`: one of the 812 by number. `subset`: "all" or "lite" (WebArena-Lite's 165).
-    `split`: "train", "held_out" (real: WebArena-Lite; local: templates of their own), "all"; default "train", and "all"
-    of "lite". `tasks`: a list of ids instead. `task_file`: a JSON file of tasks in WebArena's form instead of the 812.
-    `judge`: a model that judges answers (`fuzzy_match`), "openai:MODEL@URL" or a `LanguageModel`; "leave_out" leaves
+    `split`: "train", "held_out" (real: WebArena-Lite; local: templates of their own), "valid_seen" (local: other tasks
+    of the training templates), "all"; default "train", and "all" of "lite". `tasks`: a list of ids instead.
+    `task_file`: a JSON file of tasks in WebArena's form instead of the 812. `judge`: a model that judges answers
+    (`fuzzy_match`), "openai:MODEL@URL" or a `LanguageModel`; "leave_out" leaves
     such tasks out. `horizon`: steps, default 30. `settle`: seconds to wait after an action before the page is read,
     default 0.5, local 0. `timeout`: seconds that a page may take, default 10. `render_mode`: None, "ansi" or "human".
 

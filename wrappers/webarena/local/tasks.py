@@ -31,7 +31,7 @@ Maker = Callable[[sqlite3.Connection], Iterator[Made]]
 
 @dataclass(frozen=True)
 class Template:
-    """Tasks that differ in their slots; `held_out` ones are never in the training split."""
+    """Tasks that differ in their slots; those of a `held_out` one are never trained on."""
 
     site: str
     intent: str
@@ -130,10 +130,17 @@ def at(site: str, path: str) -> str:
     return f"__{site.upper()}__{quote(path)}"
 
 
+def _split(one: Template, place: int) -> str:
+    """Held-out templates apart, every fourth task of the others is kept from training too."""
+    if one.held_out:
+        return "held_out"
+    return "valid_seen" if place % 4 == 3 else "train"
+
+
 def _configs(db: sqlite3.Connection) -> Iterator[tuple[dict[str, Any], tuple[Move, ...]]]:
     number = 0
     for index, one in enumerate(TEMPLATES):
-        for slots, scored, plan in one.make(db):
+        for place, (slots, scored, plan) in enumerate(one.make(db)):
             intent = one.intent
             for name, value in slots.items():
                 intent = intent.replace("{{" + name + "}}", str(value))
@@ -142,7 +149,7 @@ def _configs(db: sqlite3.Connection) -> Iterator[tuple[dict[str, Any], tuple[Mov
                 "sites": [one.site], "task_id": number, "require_login": True, "storage_state": None,
                 "start_url": f"__{one.site.upper()}__", "geolocation": None, "intent_template": one.intent,
                 "instantiation_dict": slots, "intent": intent, "require_reset": False, "eval": scored,
-                "intent_template_id": index, "held_out": one.held_out,
+                "intent_template_id": index, "split": _split(one, place),
             }, tuple(plan)  # fmt: skip
             number += 1
 
