@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from dreamgym_env.echo import Echo, guess
 from dreamgym_env.kept_rows import KeptRows
 from dreamgym_env.types import Completion, ModelError, Sampling
 
@@ -44,6 +45,7 @@ class Answers:
         self.ids: list[list[int]] = [[] for _ in limits]
         self.logprobs: list[list[float]] = [[] for _ in limits]
         self.reasons: list[Literal["stop", "length"] | None] = [None] * len(limits)
+        self.uniforms: list[list[float]] = []
         self.tail = max((len(stop) for stop in sampling.stop), default=0) + 4
 
     @property
@@ -51,26 +53,46 @@ class Answers:
         """Whether every answer is complete."""
         return all(self.reasons)
 
-    def draw(self, items: Sequence[int], logits: torch.Tensor) -> torch.Tensor:
-        """Draw the next token of each of `items` from logits (len(items), V); tokens (len(items),).
+    def draw(self, items: Sequence[int], logits: torch.Tensor, guesses: Sequence[Sequence[int]] = ()) -> list[int]:
+        """Draw the next tokens of each of `items` from logits (n, k, V); how many of the k each was given, at least 1.
 
-        Answers that are done stay as they are. One uniform number is used up per prompt and call, whoever is done,
-        so a seed gives the same answers however the rows are arranged.
+        `guesses` (n, k - 1) are the tokens that these logits take for granted: a row goes on as long as it draws them,
+        so that each token is drawn from what was said before it. Answers that are done stay as they are. Every token
+        uses up one uniform number of its prompt's, of as many as the longest answer has tokens: a seed gives the same
+        answers however the rows are arranged and whatever was guessed.
         """
         import torch
 
-        greedy = self.sampling.temperature == 0
-        uniforms = None if greedy else torch.rand(len(self.ids), generator=self.generator, dtype=torch.float64)
-        scores = torch.log_softmax(logits.float() / (self.sampling.temperature or 1.0), dim=-1)
-        if uniforms is None:
-            tokens = scores.argmax(-1)
-        else:
-            tokens = pick(scores, uniforms[list(items)].to(logits.device), self.sampling.top_p)
-        chosen = scores.gather(-1, tokens[:, None])[:, 0].tolist()
-        for item, token, logprob in zip(items, tokens.tolist(), chosen, strict=True):
-            if self.reasons[item] is None:
-                self._append(item, token, logprob)
-        return tokens
+        given = [0] * len(items)
+        open_ = list(range(len(items)))
+        while open_:
+            at = given[open_[0]]
+            rows = logits[:, at] if len(open_) == len(items) else logits[open_, at]
+            scores = torch.log_softmax(rows.float() / (self.sampling.temperature or 1.0), dim=-1)
+            if self.sampling.temperature == 0:
+                tokens = scores.argmax(-1)
+            else:
+                uniforms = torch.tensor([self._uniform(items[row]) for row in open_], dtype=torch.float64)
+                tokens = pick(scores, uniforms.to(logits.device), self.sampling.top_p)
+            chosen = scores.gather(-1, tokens[:, None])[:, 0].tolist()
+            going = []
+            for row, token, logprob in zip(open_, tokens.tolist(), chosen, strict=True):
+                given[row] += 1
+                if self.reasons[items[row]] is None:
+                    self._append(items[row], token, logprob)
+                    if guesses and token in guesses[row][at : at + 1] and self.reasons[items[row]] is None:
+                        going.append(row)
+            open_ = going
+        return given
+
+    def _uniform(self, item: int) -> float:
+        """The number in [0, 1) that draws the next token of an answer."""
+        import torch
+
+        at = len(self.ids[item]) if self.reasons[item] is None else 0
+        while len(self.uniforms) <= at:
+            self.uniforms.append(torch.rand(len(self.ids), generator=self.generator, dtype=torch.float64).tolist())
+        return self.uniforms[at][item]
 
     def _append(self, item: int, token: int, logprob: float) -> None:
         if math.isnan(logprob):
@@ -138,6 +160,8 @@ class PrefixEngine:
 
     def run(self, prompts: Sequence[Sequence[int]], answers: Answers, counts: TokenCounts) -> None:
         """Fill in `answers` to the prompts (each of at least one token)."""
+        import torch
+
         decoder = self.decoder
         self._make_room(max(map(len, prompts)) + 1, len(prompts))
         first, slots, kept = self.rows.place(prompts)
@@ -146,14 +170,17 @@ class PrefixEngine:
         counts.reused += sum(kept)
         counts.prefilled += sum(map(len, prompts)) - sum(kept)
         order = sorted(range(len(prompts)), key=slots.__getitem__)  # the item in each slot of the window
-        logits = logits[order]
-        while True:
-            tokens = answers.draw(order, logits)
-            if answers.done:
-                break
-            tokens = self._compact(first, order, slots, tokens, answers)
-            self._make_room(int(decoder.lengths[first : first + len(order)].max()) + 1)
-            logits = decoder.step(first, tokens)
+        echoes = [Echo(prompt, limit) for prompt, limit in zip(prompts, answers.limits, strict=True)]
+        answers.draw(order, logits[order][:, None])
+        while not answers.done:
+            self._compact(first, order, slots, answers)
+            window = slice(first, first + len(order))
+            guesses = guess(echoes, answers.ids, order)
+            tokens = [[answers.ids[item][-1], *found] for item, found in zip(order, guesses, strict=True)]
+            self._make_room(int(decoder.lengths[window].max()) + len(tokens[0]))
+            before = decoder.lengths[window].copy()
+            logits = decoder.step(first, torch.tensor(tokens, device=decoder.device))
+            decoder.lengths[window] = before + answers.draw(order, logits, guesses)
         for item, (prompt, slot) in enumerate(zip(prompts, slots, strict=True)):
             self.rows.keep(slot, [*prompt, *answers.ids[item][:-1]], len(prompt))
         counts.generated += sum(map(len, answers.ids))
@@ -179,25 +206,20 @@ class PrefixEngine:
     ) -> torch.Tensor:
         return self.decoder.extend([slots[item] for item in items], [prompts[item][kept[item] :] for item in items])
 
-    def _compact(
-        self, first: int, order: list[int], slots: list[int], tokens: torch.Tensor, answers: Answers
-    ) -> torch.Tensor:
-        """Take the rows that are done out of the batch once they are a quarter of it; the tokens of those that stay.
+    def _compact(self, first: int, order: list[int], slots: list[int], answers: Answers) -> None:
+        """Take the rows that are done out of the batch once they are a quarter of it.
 
         Until then they are fed along, which is cheaper than moving a row each time one ends.
         """
         going = [at for at, item in enumerate(order) if answers.reasons[item] is None]
         if 4 * (len(order) - len(going)) < len(order):
-            return tokens
+            return
         holes = [at for at in range(len(going)) if answers.reasons[order[at]] is not None]
-        picks = list(range(len(going)))
         for hole, at in zip(holes, going[len(going) - len(holes) :], strict=True):
             self.decoder.swap(first + hole, first + at)
             order[hole], order[at] = order[at], order[hole]
             slots[order[hole]], slots[order[at]] = first + hole, first + at
-            picks[hole] = at
         del order[len(going) :]
-        return tokens[picks]
 
     def _make_room(self, positions: int, newcomers: int = 0) -> None:
         """Let every row hold `positions` tokens, and `newcomers` more rows fit beside those kept.
@@ -250,7 +272,8 @@ def run_generate(
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
 
     def force(_: Any, logits: torch.Tensor) -> torch.Tensor:
-        tokens = answers.draw(items, logits)
+        answers.draw(items, logits[:, None])
+        tokens = torch.tensor([answers.ids[item][-1] for item in items], device=logits.device)
         return torch.full_like(logits, float("-inf")).scatter_(-1, tokens[:, None], 0.0)
 
     def finished(sequences: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:

@@ -127,13 +127,17 @@ class IncrementalDecoder:
         return self._logits(last)
 
     def step(self, first: int, tokens: torch.Tensor) -> torch.Tensor:
-        """Feed one token to each of the slots `first`, `first + 1`, ...: tokens (n,) to logits (n, V)."""
-        count = len(tokens)
-        positions = self.lengths[first : first + count].copy()
-        rows = np.arange(first, first + count)
-        hidden = self._forward(tokens, rows, positions, self._attend_window(first, positions))
-        self.lengths[first : first + count] += 1
-        return self._logits(hidden)
+        """Feed as many tokens to each of the slots `first`, `first + 1`, ...: tokens (n, k) to logits (n, k, V).
+
+        Where only the first of the k turn out to be wanted, set `lengths` back to them.
+        """
+        count, new = tokens.shape
+        positions = self.lengths[first : first + count, None] + np.arange(new)
+        rows = np.arange(first, first + count).repeat(new)
+        attend = self._attend_window(first, positions)
+        hidden = self._forward(tokens.flatten(), rows, positions.reshape(-1), attend)
+        self.lengths[first : first + count] += new
+        return self._logits(hidden).view(count, new, -1)
 
     def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
         import torch
@@ -197,23 +201,25 @@ class IncrementalDecoder:
         return self.rope[0][positions], self.rope[1][positions]
 
     def _attend_window(self, first: int, positions: Any) -> Attend:
-        """Attention of one new token per row over neighbouring slots. A group's heads act as query positions."""
+        """Attention of the new tokens of neighbouring slots, at `positions` (n, k). A group's heads act as queries."""
         import torch
 
-        count, longest = len(positions), int(positions.max()) + 1
+        (count, new), longest = positions.shape, int(positions.max()) + 1
         group = self.heads // self.kv_heads
         mask = None
         if int(positions.min()) + 1 < longest:
-            ends = torch.from_numpy(positions).to(self.device)[:, None]
+            ends = torch.from_numpy(positions).to(self.device)[..., None]
             seen = torch.arange(longest, device=self.device) <= ends
             mask = torch.zeros(seen.shape, device=self.device, dtype=self.dtype).masked_fill_(~seen, float("-inf"))
-            mask = mask[:, None, None].expand(-1, 1, group, -1)
+            mask = mask[:, None, None].expand(-1, 1, group, -1, -1).flatten(2, 3)  # (n, 1, group * k, longest)
 
         def attend(layer: Layer, query: torch.Tensor) -> torch.Tensor:
             keys, values = layer.past[:, first : first + count, :, :longest]
-            query = query.reshape(count, self.kv_heads, group, self.head_width)
+            query = query.reshape(count, new, self.kv_heads, group, self.head_width).permute(0, 2, 3, 1, 4)
+            query = query.flatten(2, 3)  # (n, K, group * k, D)
             mixed = torch.nn.functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
-            return mixed.reshape(count, -1)
+            mixed = mixed.reshape(count, self.heads, new, self.head_width).transpose(1, 2)
+            return mixed.reshape(count * new, -1)
 
         return attend
 

@@ -84,17 +84,21 @@ def test_ragged_rows_over_several_turns_equal_the_full_forward(
         for turn in range(3):
             slots = rng.sample(range(5), 3) if turn else list(range(5))
             tails = [draw_ids(rng, rng.choice([1, 4, 20])) for _ in slots]
-            decoder.resize(5, 30 * (turn + 1))
+            decoder.resize(5, 40 * (turn + 1))
             logits = decoder.extend(slots, tails)
             for number, (slot, tail) in enumerate(zip(slots, tails, strict=True)):
                 rows[slot] += tail
                 torch.testing.assert_close(logits[number], full_logits(model, rows[slot]), atol=1e-4, rtol=0)
-            for _ in range(2):
-                tokens = draw_ids(rng, 3)
+            for width in (1, 3, 1):
+                tokens = [draw_ids(rng, width) for _ in range(3)]
                 logits = decoder.step(1, torch.tensor(tokens))
-                for number, token in enumerate(tokens):
-                    rows[1 + number].append(token)
-                    torch.testing.assert_close(logits[number], full_logits(model, rows[1 + number]), atol=1e-4, rtol=0)
+                for number, fed in enumerate(tokens):
+                    for at, token in enumerate(fed):
+                        rows[1 + number].append(token)
+                        found = logits[number, at]
+                        torch.testing.assert_close(found, full_logits(model, rows[1 + number]), atol=1e-4, rtol=0)
+                decoder.lengths[2] -= width - 1  # what was fed after the first is taken back from one row
+                rows[2] = rows[2][: len(rows[2]) - width + 1]
     assert decoder.lengths.tolist() == [len(row) for row in rows]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from dreamgym_env import echo
 from dreamgym_env.decoding import Answers, is_looping, pick
+from dreamgym_env.echo import Echo, guess
 from dreamgym_env.incremental import IncrementalDecoder
 from dreamgym_env.language_model import TransformersModel, load_language_model
 from dreamgym_env.types import LanguageModel, ModelError, Sampling
@@ -264,7 +267,7 @@ def test_an_answer_that_repeats_itself_is_cut_off() -> None:
         """What is kept of an answer whose likeliest tokens are these."""
         answers = Answers([400], Sampling(0.0, max_tokens=400), frozenset([0]), torch.Generator(), lambda _: "")
         for letter in letters:
-            answers.draw([0], torch.nn.functional.one_hot(torch.tensor([ord(letter)]), 128).float())
+            answers.draw([0], torch.nn.functional.one_hot(torch.tensor([[ord(letter)]]), 128).float())
         return str(answers.reasons[0]), len(answers.ids[0])
 
     assert drawn("said: " + "the " * 90) == ("length", 128)  # 96 of the last 128 repeat four
@@ -273,6 +276,51 @@ def test_an_answer_that_repeats_itself_is_cut_off() -> None:
     assert drawn("x" * 95) == ("None", 95)
     assert is_looping(list(b"12345678" * 12))
     assert not is_looping(list(b"123456789" * 12)[:96])
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.02])
+def test_answers_are_the_same_whatever_is_guessed(temperature: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(3)
+    prompts = [[rng.randrange(4, 60) for _ in range(rng.choice([2, 9, 30]))] for _ in range(5)]
+    sampling, found, steps = Sampling(temperature, max_tokens=70), [], []
+    for together in (0, 128):
+        monkeypatch.setattr(echo, "TOGETHER", together)
+        model = model_of("lfm2")
+        with torch.no_grad():
+            model.model.model.embed_tokens.weight.mul_(8)  # surer of itself, so that it repeats itself
+        widths: list[int] = []
+        step = IncrementalDecoder.step
+
+        def counted(decoder: Any, first: int, tokens: Any, widths: Any = widths, step: Any = step) -> Any:
+            widths.append(tokens.shape[1])
+            return step(decoder, first, tokens)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(IncrementalDecoder, "step", counted)
+            answers = [model.generate(prompts, sampling) for _ in range(2)]  # the second takes kept prefixes up again
+        found.append([one for row in answers for one in row] + [model.generate([prompts[0]], Sampling(1.0))[0]])
+        steps.append(widths)
+    plain, guessed = found
+    assert [one.token_ids for one in plain] == [one.token_ids for one in guessed]
+    assert [one.finish_reason for one in plain] == [one.finish_reason for one in guessed]
+    for one, other in zip(plain, guessed, strict=True):
+        assert other.logprobs == pytest.approx(one.logprobs, abs=2e-3)
+    assert set(steps[0]) == {1}
+    assert max(steps[1]) > 4
+    assert len(steps[1]) < 0.7 * len(steps[0])
+
+
+def test_an_echo_is_what_followed_the_last_time_the_same_was_said() -> None:
+    heard = Echo([1, 2, 3, 4, 5, 1, 2, 3, 6, 7, 8], 20)
+    assert heard.guess(4) == []
+    heard.follow([1, 2, 3])
+    assert heard.guess(2) == [6, 7]
+    assert heard.guess(8) == [6, 7, 8, 1, 2, 3, 6, 7]
+    heard.follow([1, 2, 3, 4])
+    assert heard.guess(2) == [5, 1]
+    found = guess([heard, Echo([9, 9], 4), Echo([1, 2], 1)], [[1, 2, 3, 4], [9, 9, 9], [7]], [1, 2, 0])
+    assert found == [[9] * 16, [0] * 16, [5, 1, 2, 3, 6, 7, 8, 1, 2, 3, 4, 5, 1, 2, 3, 6]]
+    assert guess([Echo([1], 4)], [[2]], [0]) == [[]]
 
 
 def test_diverged_weights_are_told() -> None:
