@@ -17,7 +17,9 @@ from dreamgym_env.trainers.names import (
     no_labels,
     number_classes,
     permuted,
+    read_in,
     said_in,
+    unread_words,
 )
 from dreamgym_env.trainers.scratch import build_tokenizer, fit_vocabulary
 from dreamgym_env.trainers.supervised import Example
@@ -84,20 +86,22 @@ def test_names_are_no_part_of_a_longer_token() -> None:
 
 def test_the_words_of_tasks_keep_their_meaning_with_copied_names(tokenizer: Any) -> None:
     asked, said = zip(*EPISODES, strict=True)
-    classes = exchange_classes(tokenizer, examples_of(tokenizer), asked, said, "copied")
+    classes = exchange_classes(tokenizer, examples_of(tokenizer), asked, said, said, "copied")
     names = members(tokenizer, classes)
     assert {f" {name}" for name in USERS} <= set.union(*names)
     assert {f" {name}" for name in PROJECTS} in names
     kept = {" Change", " role", " Role", " project", " in", " the", " Save", " button"}
     assert set.union(*names).isdisjoint(kept)
-    rare = set.union(*members(tokenizer, exchange_classes(tokenizer, examples_of(tokenizer), asked, said, "rare")))
+    rare = set.union(
+        *members(tokenizer, exchange_classes(tokenizer, examples_of(tokenizer), asked, said, said, "rare"))
+    )
     assert rare & {" change", " save", " star"}  # words that nothing holds back
 
 
 def test_labels_are_exchanged_in_both_forms_and_names_with_them(tokenizer: Any) -> None:
     asked, said = zip(*EPISODES, strict=True)
     examples = examples_of(tokenizer)
-    classes = exchange_classes(tokenizer, examples, asked, said, "copied")
+    classes = exchange_classes(tokenizer, examples, asked, said, said, "copied")
     wider = exchange_labels(tokenizer, asked, said, said, classes)
     ids = [index for each in wider for one in each for index in one]
     assert len(ids) == len(set(ids))  # no word is in two classes, so that all is one bijection
@@ -122,13 +126,28 @@ def test_words_that_ask_and_words_of_the_agents_own_are_no_labels() -> None:
     assert found.isdisjoint({" upvote", " it", " eastmere"})  # repeated, or read in half of the episodes
 
 
-def test_what_an_agent_said() -> None:
+def test_what_an_agent_says_and_does_not_read_is_no_name(tokenizer: Any) -> None:
+    said = ["It is Ada, on page 2.", "It is Bruno.", "click link Ada", "fill 'It works'"]
+    read = ["Ada", "Bruno | It works", "Ada", "It works"]
+    assert unread_words(said, read) >= {" It", " is", " click"}
+    assert unread_words(said, read).isdisjoint({" Ada", " Bruno", " works"})
+    assert " It" not in unread_words(said, read, share=0.4)  # one of three times
+    asked, told = zip(*EPISODES, strict=True)
+    pages = [text.replace("Ada", "nobody") for text in told]
+    names = members(tokenizer, exchange_classes(tokenizer, examples_of(tokenizer), asked, told, pages, "copied"))
+    assert " Ada" not in set.union(*names)
+    assert {" Bruno", " Celia"} <= set.union(*names)
+
+
+def test_what_an_agent_said_and_read() -> None:
     task = Task("t", "webarena", "Open tidepool.", "home")
     steps = (
         Transition(task, 0, "home", "click('1')", "page", thought="click link tidepool"),
         Transition(task, 1, "page", "noop()", "page"),
     )
-    assert said_in(Trajectory(task, steps, "time_limit")) == "click link tidepool\nclick('1')\n\nnoop()"
+    episode = Trajectory(task, steps, "time_limit")
+    assert said_in(episode) == "click link tidepool\nclick('1')\n\nnoop()"
+    assert read_in(episode) == "home\npage"
 
 
 def test_a_price_with_and_without_its_sign_is_one_number() -> None:

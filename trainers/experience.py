@@ -27,7 +27,7 @@ from .checkpoint import check_start
 from .corpus import Corpus, corpora_of
 from .corpus_supply import open_supply
 from .experience_config import ExperienceTrainingConfig
-from .names import copied_words, exchange_classes, said_in
+from .names import copied_words, exchange_classes, read_in, said_in
 from .processes import join
 from .progress import show_progress
 from .scratch import END, build_model, build_tokenizer, deepened, fit_vocabulary, graft, widened
@@ -88,7 +88,8 @@ def names_of(
     """The names to exchange, by these examples and what agents said; "copied" ones by those that succeeded."""
     some = trajectories if config.names == "rare" else [one for one in trajectories if one.success]
     instructions = [one.task.instruction for one in some]
-    return exchange_classes(tokenizer, sample, instructions, [said_in(one) for one in some], config.names)
+    said, read = [said_in(one) for one in some], [read_in(one) for one in some]
+    return exchange_classes(tokenizer, sample, instructions, said, read, config.names)
 
 
 def longest_answer(examples: Sequence[Example]) -> int:

@@ -34,20 +34,32 @@ def said_in(trajectory: Trajectory) -> str:
     return "\n".join(f"{step.thought}\n{step.action}" for step in trajectory.transitions)
 
 
+def read_in(trajectory: Trajectory) -> str:
+    """All that the agent read."""
+    return "\n".join(step.state for step in trajectory.transitions)
+
+
 def exchange_classes(
-    tokenizer: Any, examples: Sequence[Example], instructions: Sequence[str], said: Sequence[str], names: Names
+    tokenizer: Any,
+    examples: Sequence[Example],
+    instructions: Sequence[str],
+    said: Sequence[str],
+    read: Sequence[str],
+    names: Names,
 ) -> list[list[tuple[int, ...]]]:
     """The classes of names that `permuted` exchanges.
 
     Args:
         instructions: of the episodes.
         said: what the agent said in each.
+        read: what it read in each, its states.
         names: which single words are names: all "rare" ones, or those "copied" from instructions.
     """
     keep = format_words(tokenizer, examples, instructions)
     if names == "rare":
         return name_classes(tokenizer, keep)
-    copied = copied_names(tokenizer.tokenize, instructions, said) - common_pieces(tokenizer, examples, share=0.4)
+    copied = copied_names(tokenizer.tokenize, instructions, said) - unread_words(said, read)
+    copied -= common_pieces(tokenizer, examples, share=0.4)
     words = frozenset(token for token in tokenizer.get_vocab() if is_name(token))
     return name_classes(tokenizer, (keep | words) - copied)
 
@@ -90,6 +102,17 @@ def no_labels(
         [word for word in asked if kept_still[word] > share * asked[word]]
         + [word for word in spoken if own[word] > share * spoken[word]]
     )
+
+
+def unread_words(said: Sequence[str], read: Sequence[str], share: float = 0.2) -> frozenset[str]:
+    """Words that the agent says without having read them in more than this share of the episodes in which it says them:
+    it answers `It is` and `On`, though in some task these are copied from a title."""
+    spoken, own = Counter[str](), Counter[str]()
+    for told, seen in zip(said, read, strict=True):
+        words = set(pieces_of(f" {told}"))
+        spoken.update(words)
+        own.update(words.difference(pieces_of(f" {seen}")))
+    return frozenset(word for word in spoken if own[word] > share * spoken[word])
 
 
 def _lower_pieces(texts: Iterable[str]) -> list[set[str]]:

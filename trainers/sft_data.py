@@ -17,7 +17,7 @@ from dreamgym_env.types import DataError, Trajectory
 from .agent import AgentChat, Rollout, Turn, write_response
 from .microsite_tasks import draw_demonstration
 from .microsites import SiteWords
-from .names import exchange_classes, exchange_labels, number_classes, permuted, said_in
+from .names import exchange_classes, exchange_labels, number_classes, permuted, read_in, said_in
 from .supervised import Example
 from .supply import StatelessSupply
 
@@ -123,7 +123,7 @@ def load_demonstrations(config: SFTConfig, tokenizer: Any, trajectories: Iterabl
             train += examples
             instructions.append(trajectory.task.instruction)
             said.append(said_in(trajectory))
-            read.append("\n".join(step.state for step in trajectory.transitions))
+            read.append(read_in(trajectory))
             domains[trajectory.task.domain] = None
     if not train:
         raise DataError(f"`trajectories` must hold episodes to train on, got none; left out: {counts}")
@@ -183,7 +183,7 @@ def _micro_sites(
 
 def _exchange(config: SFTConfig, data: Demonstrations, tokenizer: Any) -> Exchange:
     """How a sequence's names are exchanged."""
-    classes = exchange_classes(tokenizer, data.train, data.instructions, data.said, config.names)
+    classes = exchange_classes(tokenizer, data.train, data.instructions, data.said, data.read, config.names)
     if not classes:
         raise ValueError(
             f"`permute_share` must be 0 where the vocabulary has no words to exchange, got {config.permute_share} with "
