@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
-from dreamgym_env.domains.web_page import Element, Line, Text
+from dreamgym_env.domains.web_page import Element, Line, Text, WebPage
 from dreamgym_env.types import Task, Trajectory, Transition
 
 from .microsites import Column, MicroSite, SiteWords, Walk
@@ -20,14 +20,46 @@ from .microsites import Column, MicroSite, SiteWords, Walk
 _QUESTIONS = (
     ("What is the {} of {}?", "It is {}."),
     ("Tell me the {} of {}.", "{}"),
+    ("Give me the {} of {}.", "{}"),
     ("Which {} has {}?", "That is {}."),
+    ("What {} does {} have?", "It is {}."),
 )
 """What is asked, and how it is answered."""
+
+
+def _begins(site: MicroSite, *usual: str) -> str:
+    """How a task begins: in the usual words or in any, where the rest of it tells what is to be done."""
+    return site.rng.choice(usual if site.rng.random() < 0.6 else site.words.capitals)
+
+
+def _reach(site: MicroSite, name: str, page: WebPage, searched: float = 0.2) -> Walk:
+    """An episode whose agent has opened the page of a thing: from the list or, in a share of them, by a search."""
+    search: list[Line] = [Element(0, "textbox", "Search"), Element(0, "button", "Search")]
+    if site.rng.random() < searched:
+        walk = site.begin(site.list_page(search))
+        walk.act("fill", "textbox", "Search", name)
+        found = site.list_page(search, [name], "?q=" + name.replace(" ", "+"))
+        walk.act("click", "button", "Search", leads=found)
+    else:
+        walk = site.begin(site.list_page())
+    walk.act("click", "link", site.link_of(name), leads=page)
+    return walk
+
+
+def _options(site: MicroSite) -> Column:
+    """A list of values to choose from."""
+    source = site.rng.choice((site.words.capitals, site.words.plain))
+    return Column(site.rng.choice(site.words.labels), "word", tuple(site.rng.sample(source, site.rng.randint(2, 5))))
 
 
 def _fill(walk: Walk, field: Column, name: str, value: str) -> None:
     verb, role = ("select_option", "combobox") if field.options else ("fill", "textbox")
     walk.act(verb, role, name, value)
+
+
+def _asked(field: Column, value: str) -> str:
+    """A value as a task names it."""
+    return f"'{value}'" if field.kind == "name" else field.tell(value)
 
 
 def read_cell(site: MicroSite) -> tuple[str, Walk]:
@@ -49,8 +81,7 @@ def read_page(site: MicroSite) -> tuple[str, Walk]:
     value = hidden.tell(site.value(hidden))
     other = site.fields[1]
     told = [f"{hidden.label[0]}: {value}", f"{other.label[0]}: {other.tell(site.value(other))}"]
-    walk = site.begin(site.list_page())
-    walk.act("click", "link", site.link_of(name), leads=site.thing_page(name, [], site.rng.sample(told, 2)))
+    walk = _reach(site, name, site.thing_page(name, [], site.rng.sample(told, 2)))
     question, answer = site.rng.choice(_QUESTIONS)
     walk.say(f"text {told[0]!r}", answer.format(value))
     return question.format(hidden.label[1], site.quoted(name)), walk
@@ -59,17 +90,9 @@ def read_page(site: MicroSite) -> tuple[str, Walk]:
 def open_page(site: MicroSite) -> tuple[str, Walk]:
     """The page of a thing, which is searched for or in the list."""
     name = site.rng.choice(site.names)
-    search: list[Line] = [Element(0, "textbox", "Search"), Element(0, "button", "Search")]
-    if site.rng.random() < 0.5:
-        walk = site.begin(site.list_page(search))
-        walk.act("fill", "textbox", "Search", name)
-        found = site.list_page(search, [name], "?q=" + name.replace(" ", "+"))
-        walk.act("click", "button", "Search", leads=found)
-    else:
-        walk = site.begin(site.list_page())
-    walk.act("click", "link", site.link_of(name), leads=site.thing_page(name, []))
+    walk = _reach(site, name, site.thing_page(name, []), searched=0.5)
     walk.say(f"URL: {walk.page.url}", "Done.")
-    return f"{site.rng.choice(('Open', 'Show me'))} the page of {site.quoted(name)}.", walk
+    return f"{_begins(site, 'Open', 'Show me')} the page of {site.quoted(name)}.", walk
 
 
 def press(site: MicroSite) -> tuple[str, Walk]:
@@ -83,11 +106,10 @@ def press(site: MicroSite) -> tuple[str, Walk]:
     rest = [Element(0, "button", one) for one in buttons if one != wanted]
     undo = f"Un{plain}" if site.rng.random() < 0.3 else ""
     after = site.thing_page(name, [Element(0, "button", undo), *rest]) if undo else site.thing_page(name, rest, [told])
-    walk = site.begin(site.list_page())
-    walk.act("click", "link", site.link_of(name), leads=before)
+    walk = _reach(site, name, before)
     walk.act("click", "button", wanted, leads=after)
     walk.say(f"button {undo!r}" if undo else f"text {told!r}", "Done.")
-    return f"{capital} {site.quoted(name)}.", walk
+    return f"{capital} {site.rng.choice(('', '', 'one '))}{site.quoted(name)}.", walk
 
 
 def set_field(site: MicroSite) -> tuple[str, Walk]:
@@ -98,14 +120,30 @@ def set_field(site: MicroSite) -> tuple[str, Walk]:
     value = site.value(field)
     button = site.rng.choice((f"Save {site.thing[0]}", f"{site.verb[0]}", f"Set {site.verb[0]}"))
     told = f"{field.label[0]}: {field.tell(value)}"
-    walk = site.begin(site.list_page())
-    walk.act("click", "link", site.link_of(name), leads=site.thing_page(name, site.form(site.fields, names, button)))
+    walk = _reach(site, name, site.thing_page(name, site.form(site.fields, names, button)))
     _fill(walk, field, names[site.fields.index(field)], value)
     walk.act("click", "button", button, leads=site.thing_page(name, site.form(site.fields, names, button), [told]))
     walk.say(f"text {told!r}", "Done.")
-    asked = f"'{value}'" if field.kind == "name" else field.tell(value)
-    start = site.rng.choice(("Set", "Change"))
-    return f"{start} the {field.label[1]} of {site.quoted(name)} to {asked}.", walk
+    start = _begins(site, "Set", "Change")
+    return f"{start} the {field.label[1]} of {site.quoted(name)} to {_asked(field, value)}.", walk
+
+
+def set_own(site: MicroSite) -> tuple[str, Walk]:
+    """One field of the agent's own form: in view, or behind a link of the start page that the task names."""
+    field, button = site.rng.choice(site.fields), f"Save {site.other[0]}"
+    value, link = site.value(field), f"My {site.other[0]}"
+    form = site.form(site.fields, [one.label[0] for one in site.fields], button)
+    path, told = f"/{site.other[1]}", f"{field.label[0]}: {field.tell(value)}"
+    first, begins = site.page(link, path, form), _begins(site, "Set", "Change", "Update")
+    if site.rng.random() < 0.5:
+        walk, asked = Walk(first), f"{begins} my {field.label[1]}"
+    else:
+        walk, asked = Walk(site.start([link, *site.names[:3]])), f"{begins} the {field.label[1]} of my {site.other[1]}"
+        walk.act("click", "link", link, leads=first)
+    _fill(walk, field, field.label[0], value)
+    walk.act("click", "button", button, leads=site.page(link, path, [Text("text", told), *form]))
+    walk.say(f"text {told!r}", "Done.")
+    return f"{asked} to {_asked(field, value)}.", walk
 
 
 def fill_form(site: MicroSite) -> tuple[str, Walk]:
@@ -131,29 +169,55 @@ def fill_form(site: MicroSite) -> tuple[str, Walk]:
     row = " | ".join([made[0], *shown.values()])
     walk.act("click", "button", button, leads=site.page(f"{made[0]}s", f"/{made[1]}s", [Text("row", row)]))
     walk.say(f"row {row!r}", "Done.")
+    bare = [index for index in chosen if site.fields[index].options and rng.random() < 0.4][:1]
     asked = [
-        f"the {site.fields[index].label[1]} " + (f"'{text}'" if site.fields[index].kind == "name" else text)
-        for index, text in shown.items()
+        f"the {site.fields[index].label[1]} {_asked(site.fields[index], value)}"
+        for index, value in values.items()
+        if index not in bare
     ]
-    start = rng.choice((site.verb[0], "Create", "Open", "Add"))
-    return f"{start} a {made[1]}{place} with {' and '.join(rng.sample(asked, len(asked)))}.", walk
+    ends = f" with {' and '.join(rng.sample(asked, len(asked)))}" if asked else ""
+    ends += "".join(f" as {values[index]}" for index in bare)
+    return f"{_begins(site, site.verb[0], 'Create', 'Open', 'Add')} a {made[1]}{place}{ends}.", walk
 
 
-def comment(site: MicroSite) -> tuple[str, Walk]:
-    """A text into the one box on the page of a thing."""
+def add(site: MicroSite) -> tuple[str, Walk]:
+    """A text or a person into the one box on the page of a thing, perhaps with a choice from a list."""
     rng, (capital, plain) = site.rng, site.verb
     name = rng.choice(site.names)
     text = " ".join([rng.choice(site.words.capitals), *rng.sample(site.words.plain, rng.randint(1, 5))])
-    text += rng.choice((".", "?", "", ""))
-    box = rng.choice((f"Your {plain}", site.other[0]))
-    form: list[Line] = [Element(0, "textbox", box), Element(0, "button", capital)]
-    row = f"{rng.choice(site.words.plain)} | {text}"
-    walk = site.begin(site.list_page())
-    walk.act("click", "link", site.link_of(name), leads=site.thing_page(name, form))
-    walk.act("fill", "textbox", box, text)
+    text, person = text + rng.choice((".", "?", "!", "", "")), rng.random() < 0.4
+    value = rng.choice(site.words.plain) if person else text
+    box, noun = rng.choice(((f"Your {plain}", plain), site.other))
+    fields = [Column((box, noun), "name"), *([_options(site)] if rng.random() < 0.4 else [])]
+    form = site.form(fields, [one.label[0] for one in fields], capital)
+    shown, ends = [value], ""
+    walk = _reach(site, name, site.thing_page(name, form))
+    walk.act("fill", "textbox", box, value)
+    if len(fields) > 1:
+        chosen = rng.choice(fields[1].options)
+        walk.act("select_option", "combobox", fields[1].label[0], chosen)
+        shown, ends = [value, chosen], f" as {chosen}"
+    row = " | ".join(shown if person else [rng.choice(site.words.plain), *shown])
     walk.act("click", "button", capital, leads=site.thing_page(name, [Text("row", row), *form]))
     walk.say(f"row {row!r}", "Done.")
-    return f"{capital} '{text}' on {site.quoted(name)}.", walk
+    begins = rng.choice((capital, f"{_begins(site, 'Write', 'Add', 'Leave')} the {noun}"))
+    where = rng.choice(("on", "to", "under", "in"))
+    return f"{begins} {value if person else repr(text)} {where} {site.quoted(name)}{ends}.", walk
+
+
+def read_row(site: MicroSite) -> tuple[str, Walk]:
+    """Which of the rows on the page of a thing has a value."""
+    rng, (first, second) = site.rng, site.fields[:2]
+    name = rng.choice(site.names)
+    rows = {second.tell(site.value(second)): first.tell(site.value(first)) for _ in range(rng.randint(2, 7))}
+    what, who = rng.choice(list(rows.items()))
+    lines = [f"{first.label[0]} | {second.label[0]}", *(f"{one} | {other}" for other, one in rows.items())]
+    walk = _reach(site, name, site.thing_page(name, [Text("row", line) for line in lines]))
+    walk.say(f"row {f'{who} | {what}'!r}", rng.choice(("{}", "It is {}.", "That was {}.")).format(who))
+    asks = rng.choice(("Who", f"Which {first.label[1]}"))
+    if rng.random() < 0.5:
+        return f"{asks} {site.verb[1]}d {site.quoted(name)} {what}?", walk
+    return f"{asks} has the {second.label[1]} {what} on the page of {site.quoted(name)}?", walk
 
 
 def choose(site: MicroSite) -> tuple[str, Walk]:
@@ -190,8 +254,10 @@ TASKS: tuple[Callable[[MicroSite], tuple[str, Walk]], ...] = (
     open_page,
     press,
     set_field,
+    set_own,
     fill_form,
-    comment,
+    add,
+    read_row,
     choose,
 )
 

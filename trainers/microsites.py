@@ -116,6 +116,9 @@ class MicroSite:
         return self.rng.choice((label[0], f"My {label[0]}", f"{label[0]} {self.rng.choice(self.words.labels)[0]}"))
 
     def _column(self, label: tuple[str, str]) -> Column:
+        if self.rng.random() < 0.25:
+            word = self.rng.choice(self.words.plain)
+            label = (f"{label[0]} {word}", f"{label[1]} {word}")
         kind = self.rng.choice(_KINDS)
         source = self.words.capitals if self.rng.random() < 0.5 else self.words.plain
         return Column(label, kind, tuple(self.rng.sample(source, self.rng.randint(3, 5))) if kind == "word" else ())
