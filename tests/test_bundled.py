@@ -11,6 +11,7 @@ pytest.importorskip("torch")
 
 import dreamgym_env  # noqa: F401
 from dreamgym_env.loading import ASSETS, embedded_trajectories_path
+from dreamgym_env.trainers.evaluate import EvaluateConfig, run_all
 from dreamgym_env.trajectories import read_trajectories
 from dreamgym_env.types import BROKEN
 
@@ -22,8 +23,9 @@ DREAMS = {
 }
 
 
-def test_every_bundled_model_has_its_dream() -> None:
-    assert {folder.parent.name for folder in ASSETS.glob("*/experience_model")} == set(DREAMS)
+def test_every_bundled_model_has_its_dream_and_its_policy() -> None:
+    for part in ("experience_model", "policy"):
+        assert {folder.parent.name for folder in ASSETS.glob(f"*/{part}")} == set(DREAMS)
 
 
 @pytest.mark.parametrize("domain", DREAMS)
@@ -43,3 +45,14 @@ def test_a_dream_with_its_own_model_goes_on_where_actions_won_for_real(domain: s
                 break
         ends.append(info["end_reason"])
     assert not set(ends) & BROKEN
+
+
+@pytest.mark.parametrize("domain", ["miniwob", "webarena"])  # other tests have those of WebShop and ALFWorld
+def test_the_bundled_policy_acts_in_its_dream(domain: str) -> None:
+    config = EvaluateConfig(
+        "embedded", DREAMS[domain], "held_out", episodes=6, max_tokens=80, settings=("horizon=5",), device="cpu"
+    )
+    (found,) = run_all(config)
+    assert found.n > 3
+    assert found.steps >= found.n
+    assert found.invalid_actions + found.impossible_actions < 0.5 * found.steps

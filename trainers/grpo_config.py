@@ -97,6 +97,19 @@ PRESETS = {
             learning_rate=1e-4,
         ),
     ),
+    "laptop/webarena": (
+        f"{_SMALL}, in the bundled dream of WebArena's local sites: half of the tasks of a round are learned from.",
+        replace(
+            _LAPTOP_PENALTIES,
+            env_id="DreamGym-WebArena-v0",
+            settings=("horizon=15",),
+            updates=12,
+            tasks_per_update=32,
+            keep_share=0.5,
+            max_tokens=80,
+            context_tokens=8192,
+        ),
+    ),
     "paper/webshop": (
         "verl-agent's settings for WebShop, which the paper uses; for models of 3B to 8B parameters on GPUs.",
         _PAPER,
