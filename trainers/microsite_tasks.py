@@ -9,7 +9,7 @@ sites' demonstrators (`wrappers/webarena/local/oracle.py`).
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from dreamgym_env.domains.web_page import Element, Line, Text, WebPage
@@ -46,10 +46,9 @@ def _reach(site: MicroSite, name: str, page: WebPage, searched: float = 0.2) -> 
     return walk
 
 
-def _options(site: MicroSite) -> Column:
+def _options(site: MicroSite, source: Sequence[str], label: tuple[str, str]) -> Column:
     """A list of values to choose from."""
-    source = site.rng.choice((site.words.capitals, site.words.plain))
-    return Column(site.rng.choice(site.words.labels), "word", tuple(site.rng.sample(source, site.rng.randint(2, 5))))
+    return Column(label, "word", tuple(site.rng.sample(source, site.rng.randint(2, 5))))
 
 
 def _fill(walk: Walk, field: Column, name: str, value: str) -> None:
@@ -188,15 +187,17 @@ def add(site: MicroSite) -> tuple[str, Walk]:
     text, person = text + rng.choice((".", "?", "!", "", "")), rng.random() < 0.4
     value = rng.choice(site.words.plain) if person else text
     box, noun = rng.choice(((f"Your {plain}", plain), site.other))
-    fields = [Column((box, noun), "name"), *([_options(site)] if rng.random() < 0.4 else [])]
+    fields, shown = [Column((box, noun), "name")], [value]
+    if rng.random() < 0.4:
+        fields.append(
+            _options(site, rng.choice((site.words.capitals, site.words.plain)), rng.choice(site.words.labels))
+        )
     form = site.form(fields, [one.label[0] for one in fields], capital)
-    shown, ends = [value], ""
     walk = _reach(site, name, site.thing_page(name, form))
-    walk.act("fill", "textbox", box, value)
-    if len(fields) > 1:
-        chosen = rng.choice(fields[1].options)
-        walk.act("select_option", "combobox", fields[1].label[0], chosen)
-        shown, ends = [value, chosen], f" as {chosen}"
+    shown += [rng.choice(one.options) for one in fields[1:]]
+    for field, text_or_choice in zip(fields, shown, strict=True):
+        _fill(walk, field, field.label[0], text_or_choice)
+    ends = "".join(f" as {chosen}" for chosen in shown[1:])
     row = " | ".join(shown if person else [rng.choice(site.words.plain), *shown])
     walk.act("click", "button", capital, leads=site.thing_page(name, [Text("row", row), *form]))
     walk.say(f"row {row!r}", "Done.")
@@ -225,13 +226,13 @@ def choose(site: MicroSite) -> tuple[str, Walk]:
     rng, many = site.rng, f"{site.thing[1]}s{site.scope}"
     label, sorts = rng.choice(site.words.labels), rng.random() < 0.4
     source = [one[0] for one in site.words.labels] if sorts else rng.choice((site.words.capitals, site.words.plain))
-    options = tuple(rng.sample(source, rng.randint(2, 5)))
-    column, value = Column(label, "word", options), rng.choice(options)
+    column = _options(site, source, label)
+    value = rng.choice(column.options)
     name, button = ("Sort by", "Sort") if sorts else (label[0], rng.choice(("Filter", "Show")))
     found = rng.sample(site.names, len(site.names) if sorts else rng.randint(0, len(site.names)))
     form = site.form([column], [name], button)
     walk = site.begin(site.list_page(form))
-    if value != options[0]:
+    if value != column.options[0]:
         walk.act("select_option", "combobox", name, value)
     chosen = [replace(one, value=value) if isinstance(one, Element) and one.options else one for one in form]
     walk.act("click", "button", button, leads=site.list_page(chosen, found, f"?{label[1]}={value}"))

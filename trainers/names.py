@@ -92,31 +92,24 @@ def no_labels(
     """Words, without capitals, that are no labels of pages, by what is so in most episodes (more than `share`): their
     instruction says it and the agent does not repeat it (`Which`), or the agent says it and has not read it (`It is`).
     """
-    asked, kept_still, spoken, own = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
-    for wanted, told, seen in zip(*map(_lower_pieces, (instructions, said, read)), strict=True):
-        asked.update(wanted)
-        kept_still.update(wanted - told)
-        spoken.update(told)
-        own.update(told - seen)
-    return frozenset(
-        [word for word in asked if kept_still[word] > share * asked[word]]
-        + [word for word in spoken if own[word] > share * spoken[word]]
-    )
+    wanted, told, seen = ([text.lower() for text in texts] for texts in (instructions, said, read))
+    return lone_words(wanted, told, share) | lone_words(told, seen, share)
+
+
+def lone_words(texts: Sequence[str], others: Sequence[str], share: float) -> frozenset[str]:
+    """Words that the other text of the pair does not have, in more than this share of the pairs whose text has them."""
+    present, alone = Counter[str](), Counter[str]()
+    for text, other in zip(texts, others, strict=True):
+        words = set(pieces_of(f" {text}"))
+        present.update(words)
+        alone.update(words.difference(pieces_of(f" {other}")))
+    return frozenset(word for word in present if alone[word] > share * present[word])
 
 
 def unread_words(said: Sequence[str], read: Sequence[str], share: float = 0.2) -> frozenset[str]:
     """Words that the agent says without having read them in more than this share of the episodes in which it says them:
     it answers `It is` and `On`, though in some task these are copied from a title."""
-    spoken, own = Counter[str](), Counter[str]()
-    for told, seen in zip(said, read, strict=True):
-        words = set(pieces_of(f" {told}"))
-        spoken.update(words)
-        own.update(words.difference(pieces_of(f" {seen}")))
-    return frozenset(word for word in spoken if own[word] > share * spoken[word])
-
-
-def _lower_pieces(texts: Iterable[str]) -> list[set[str]]:
-    return [set(pieces_of(f" {text}".lower())) for text in texts]
+    return lone_words(said, read, share)
 
 
 def name_classes(tokenizer: Any, keep: Mapping[str, int] | frozenset[str]) -> list[list[tuple[int, ...]]]:

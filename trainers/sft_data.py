@@ -189,8 +189,8 @@ def _exchange(config: SFTConfig, data: Demonstrations, tokenizer: Any) -> Exchan
             f"`permute_share` must be 0 where the vocabulary has no words to exchange, got {config.permute_share} with "
             f"that of {config.model}; `dreamgym fit-vocabulary` makes one that has"
         )
-    labels = exchange_labels(tokenizer, data.instructions, data.said, data.read, classes)
-    numbers = number_classes(tokenizer)
+    labels = exchange_labels(tokenizer, data.instructions, data.said, data.read, classes) if config.label_share else []
+    numbers = number_classes(tokenizer) if config.number_share else []
 
     def exchange(one: Example, rng: random.Random) -> Example:
         if rng.random() >= config.permute_share:

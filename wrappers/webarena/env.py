@@ -56,9 +56,9 @@ class WebArenaEnv(WebEnv):
     `split`: "train", "held_out" (real: WebArena-Lite; local: templates of their own), "valid_seen" (local: other tasks
     of the training templates), "all"; default "train", and "all" of "lite". `tasks`: a list of ids instead.
     `task_file`: a JSON file of tasks in WebArena's form instead of the 812. `judge`: a model that judges answers
-    (`fuzzy_match`), "openai:MODEL@URL" or a `LanguageModel`; "leave_out" leaves
-    such tasks out. `horizon`: steps, default 30. `settle`: seconds to wait after an action before the page is read,
-    default 0.5, local 0. `timeout`: seconds that a page may take, default 10. `render_mode`: None, "ansi" or "human".
+    (`fuzzy_match`), "openai:MODEL@URL" or a `LanguageModel`; "leave_out" leaves such tasks out. `horizon`: steps,
+    default 30. `settle`: seconds to wait after an action before the page is read, default 0.5, local 0. `timeout`:
+    seconds that a page may take, default 10. `render_mode`: None, "ansi" or "human".
 
     ## References
     Zhou et al., WebArena: A Realistic Web Environment for Building Autonomous Agents, arXiv:2307.13854.
