@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import struct
 import uuid
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,9 @@ Vectors = NDArray[np.float32]
 FORMAT = "dreamgym-buffer-1"
 _LOCK = "dreamgym.lock"
 _PAGE = 5_000
+_HEADER_NAME = "header.bin"
+_HEADER = struct.Struct("=iQQQQQQiIQQQdQ")
+"""The header of an index: version, an offset, the rows there is room for, the rows there are, the bytes of each, ..."""
 
 
 class ChromaStore:
@@ -77,6 +81,7 @@ class ChromaStore:
             raise DataError(f"{folder} holds {content[:3]} and no replay buffer; choose an empty folder")
         if content:
             _check_database(folder)
+            _check_indexes(folder)
         try:
             self._client = _chromadb().PersistentClient(str(folder), settings=_settings())
         except (AttributeError, ValueError) as error:  # what Chroma raises after an earlier failure in this process
@@ -229,6 +234,31 @@ def _check_database(folder: Path) -> None:
             f"the replay buffer in {folder} is damaged (chroma.sqlite3: {reason}); delete the folder and seed it again "
             "from the trajectories"
         )
+
+
+def _check_indexes(folder: Path) -> None:
+    """Finds cut-off index files, which Chroma reads as far as they go: the vectors of the rest would be whatever was in
+    memory. What `header.bin` tells of the others' sizes is hnswlib's; another version of it is left to Chroma.
+
+    Raises:
+        DataError: a file is shorter than it was written.
+    """
+    for header in folder.glob(f"*/{_HEADER_NAME}"):
+        written, expected = header.read_bytes(), {_HEADER_NAME: _HEADER.size}
+        if len(written) >= _HEADER.size:
+            version, _, _, rows, row_bytes, *_ = _HEADER.unpack(written[: _HEADER.size])
+            if version != 1:
+                continue
+            if rows:  # none have been written before the first time that the index is
+                expected |= {"data_level0.bin": rows * row_bytes, "length.bin": 4 * rows}
+        for name, size in expected.items():
+            file = header.parent / name
+            has = file.stat().st_size if file.exists() else 0
+            if has < size:
+                raise DataError(
+                    f"the replay buffer in {folder} is damaged ({header.parent.name}/{name} should have {size} bytes "
+                    f"and has {has}); delete the folder and seed it again from the trajectories"
+                )
 
 
 def _locked(folder: Path) -> IO[str]:

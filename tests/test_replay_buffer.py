@@ -300,6 +300,9 @@ DAMAGE: dict[str, Any] = {
     "no database": lambda folder: (folder / "chroma.sqlite3").unlink(),
     "junk": lambda folder: (folder / "chroma.sqlite3").write_bytes(b"hello " * 999),
     "index cut": lambda folder: [cut(path) for path in folder.glob("*/*.bin")],
+    "vectors cut": lambda folder: [cut(path) for path in folder.glob("*/data_level0.bin")],
+    "lengths cut": lambda folder: [cut(path) for path in folder.glob("*/length.bin")],
+    "header cut": lambda folder: [cut(path) for path in folder.glob("*/header.bin")],
     "index gone": lambda folder: [shutil.rmtree(path.parent) for path in folder.glob("*/header.bin")],
 }
 
