@@ -16,7 +16,7 @@ from guessing_world import demonstrations, make_tokenizer
 from transformers import AutoTokenizer
 
 from dreamgym_env.domain import load_domain
-from dreamgym_env.domains.web_page import Element, page_of
+from dreamgym_env.domains.web_page import Element, Text, page_of
 from dreamgym_env.loading import embedded_policy_path, embedded_trajectories_path
 from dreamgym_env.trainers.microsite_tasks import TASKS, draw_demonstration
 from dreamgym_env.trainers.microsites import MicroSite, SiteWords
@@ -70,7 +70,10 @@ def test_thoughts_name_the_element_and_answers_quote_a_line(drawn: list[Trajecto
             else:
                 number = re.findall(r"\('(\d+)'", step.action)[0]
                 element = page.elements[number]
-                assert step.thought.endswith(f"{element.role} {element.name}")
+                named, _, row = step.thought.partition(" of ")
+                assert named.endswith(f"{element.role} {element.name}")
+                above = [line.text for line in page.lines[: page.lines.index(element)] if isinstance(line, Text)]
+                assert not row or [text.split(" | ")[0] for text in above if " | " in text or text == row][-1] == row
 
 
 def test_what_is_written_stands_in_the_task(drawn: list[Trajectory]) -> None:

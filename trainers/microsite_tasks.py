@@ -9,6 +9,7 @@ sites' demonstrators (`wrappers/webarena/local/oracle.py`).
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -42,7 +43,7 @@ def _reach(site: MicroSite, name: str, page: WebPage, searched: float = 0.2) -> 
         walk.act("click", "button", "Search", leads=found)
     else:
         walk = site.begin(site.list_page())
-    walk.act("click", "link", site.link_of(name), leads=page)
+    site.open(walk, name, page)
     return walk
 
 
@@ -69,8 +70,43 @@ def read_cell(site: MicroSite) -> tuple[str, Walk]:
     value = column.tell(cells[index])
     walk = site.begin(site.list_page())
     question, answer = site.rng.choice(_QUESTIONS)
-    walk.say(f"row {site.row(name, cells)!r}", answer.format(value))
+    walk.say(
+        f"text {site.told(cells)[index]!r}" if site.feed else f"row {site.row(name, cells)!r}", answer.format(value)
+    )
     return question.format(column.label[1], site.quoted(name)), walk
+
+
+def find_row(site: MicroSite) -> tuple[str, Walk]:
+    """Which thing of the list has a value in a column that no other has; the first thing where there is none such."""
+    index = site.rng.randrange(len(site.columns))
+    column, values = site.columns[index], Counter(cells[index] for _, cells in site.rows)
+    alone = [(name, cells) for name, cells in site.rows if values[cells[index]] == 1]
+    name, cells = site.rng.choice(alone or site.rows[:1])
+    walk = site.begin(site.list_page())
+    answer = site.rng.choice(("{}", "It is {}.", "That is {}.")).format(name)
+    walk.say(f"link {site.link_of(name)!r}" if site.feed else f"row {site.row(name, cells)!r}", answer)
+    which = f"Which {site.thing[1]}{site.scope}" if alone else f"Which is the first {site.thing[1]}{site.scope} that"
+    return f"{which} has the {column.label[1]} {column.tell(cells[index])}?", walk
+
+
+def press_row(site: MicroSite) -> tuple[str, Walk]:
+    """A button in the row of a thing, of those that each row has."""
+    rng, name = site.rng, site.rng.choice(site.names)
+    buttons = [site.verb[0], *(one[0] for one in rng.sample(site.words.labels, rng.randint(0, 2)))]
+    buttons = list(dict.fromkeys(rng.sample(buttons, len(buttons))))
+
+    def page(names: Sequence[str], told: Sequence[str]) -> WebPage:
+        lines: list[Line] = [Text("text", one) for one in told]
+        for one in names:
+            cells = dict(site.rows)[one]
+            lines += [Text("row", site.row(one, cells)), *(Element(0, "button", button) for button in buttons)]
+        return site.page(site.things, f"/{site.things.lower()}", lines)
+
+    told = f"1 {site.thing[1]} {site.verb[1]}d"
+    walk = site.begin(page(site.names, []))
+    walk.act("click", "button", site.verb[0], leads=page([one for one in site.names if one != name], [told]), row=name)
+    walk.say(f"text {told!r}", "Done.")
+    return f"{site.verb[0]} {site.quoted(name)}.", walk
 
 
 def read_page(site: MicroSite) -> tuple[str, Walk]:
@@ -157,7 +193,7 @@ def fill_form(site: MicroSite) -> tuple[str, Walk]:
         name = rng.choice(site.names)
         place = f" {rng.choice(('in', 'for', 'to'))} {site.quoted(name)}"
         walk = site.begin(site.list_page())
-        walk.act("click", "link", site.link_of(name), leads=site.thing_page(name, form))
+        site.open(walk, name, site.thing_page(name, form))
     else:
         place, link = "", rng.choice((site.verb[0], made[0], f"New {made[1]}"))
         walk = Walk(site.start([link, *site.names[:3]]))
@@ -241,7 +277,7 @@ def choose(site: MicroSite) -> tuple[str, Walk]:
         walk.say(f"text '{len(found)} {site.thing[1]}s found'", str(len(found)))
         return f"How many {many} have the {label[1]} {value}?", walk
     if found and rng.random() < 0.5:
-        walk.act("click", "link", site.link_of(found[0]), leads=site.thing_page(found[0], []))
+        site.open(walk, found[0], site.thing_page(found[0], []))
         walk.say(f"URL: {walk.page.url}", "Done.")
         asked = f"with the most {value.lower()}" if sorts else which
         return f"Open the {'' if sorts else 'first '}{site.thing[1]}{site.scope} {asked}.", walk
@@ -251,9 +287,11 @@ def choose(site: MicroSite) -> tuple[str, Walk]:
 
 TASKS: tuple[Callable[[MicroSite], tuple[str, Walk]], ...] = (
     read_cell,
+    find_row,
     read_page,
     open_page,
     press,
+    press_row,
     set_field,
     set_own,
     fill_form,
@@ -263,10 +301,11 @@ TASKS: tuple[Callable[[MicroSite], tuple[str, Walk]], ...] = (
 )
 
 
-def draw_demonstration(rng: random.Random, words: SiteWords, domain: str, most: int = 30) -> Trajectory:
-    """A task on a site of its own, solved. `domain` names whose task it is; a list has 2 to `most` things, 7 on
-    average."""
-    site = MicroSite(rng, words, min(most, 3 + int(rng.expovariate(0.1))))
+def draw_demonstration(rng: random.Random, words: SiteWords, domain: str, most: int = 45) -> Trajectory:
+    """A task on a site of its own, solved. `domain` names whose task it is; a list has 2 to `most` things: two in three
+    have 7 on average, the others as many as that may be."""
+    few = 2 + int(rng.expovariate(0.2))
+    site = MicroSite(rng, words, min(most, rng.randint(2, most) if rng.random() < 0.35 else few))
     instruction, walk = rng.choice(TASKS)(site)
     task = Task("micro-site", domain, instruction, walk.steps[0][0])
     last = len(walk.steps) - 1

@@ -15,17 +15,18 @@ from dreamgym_env.domains.web_page import Element, Line, Text, WebPage, render
 
 from .scratch import is_name
 
-_KINDS = ("word", "name", "number", "price", "date", "person")
+_KINDS = ("word", "word", "name", "number", "price", "date", "person", "phone", "mail")
 
 
 @dataclass(frozen=True)
 class SiteWords:
     """The words that sites are made of: `labels` have a form with and one without a capital, `capitals` and `plain`
-    words name things."""
+    words name things, and so do `codes`, numbers of six and more digits, if there are any."""
 
     labels: tuple[tuple[str, str], ...]
     capitals: tuple[str, ...]
     plain: tuple[str, ...]
+    codes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, tokenizer: Any) -> SiteWords:
@@ -38,7 +39,8 @@ class SiteWords:
         known = frozenset(words)
         labels = tuple((word, word.lower()) for word in words if word.istitle() and word.lower() in known)
         capitals = tuple(word for word in words if word.istitle())
-        found = cls(labels, capitals, tuple(word for word in words if word.islower()))
+        codes = sorted(code for token in tokenizer.get_vocab() if len(code := token.strip()) > 5 and code.isdecimal())
+        found = cls(labels, capitals, tuple(word for word in words if word.islower()), tuple(codes))
         if len(labels) < 60 or len(found.plain) < 60:
             raise ValueError(
                 f"the vocabulary must have at least 60 words with and without a capital and 60 plain ones, got "
@@ -67,17 +69,21 @@ class Walk:
         self.page = page
         self.steps: list[tuple[str, str, str, str]] = []
 
-    def act(self, verb: str, role: str, name: str, value: str = "", leads: WebPage | None = None) -> None:
-        """Acts on the element of this role and name; `leads` is the page that this opens, the same one with the value
-        in it where it opens none."""
-        element = next(
-            one for one in self.page.lines if isinstance(one, Element) and (one.role, one.name) == (role, name)
-        )
-        rest = f", {value!r}" if verb in ("fill", "select_option") else ""
+    def act(
+        self, verb: str, role: str, name: str, value: str = "", leads: WebPage | None = None, row: str = ""
+    ) -> None:
+        """Acts on the first element of this role and name, in the row of the thing `row` if given; `leads` is the page
+        that this opens, the same one with the value in it where it opens none."""
+        rest = iter(self.page.lines)
+        if row:
+            next(one for one in rest if isinstance(one, Text) and one.text.split(" | ")[0] == row)
+        element = next(one for one in rest if isinstance(one, Element) and (one.role, one.name) == (role, name))
+        given = f", {value!r}" if verb in ("fill", "select_option") else ""
         if leads is None:
             filled = replace(element, value=value)
             leads = replace(self.page, lines=tuple(filled if one is element else one for one in self.page.lines))
-        self._step(f"{verb} {role} {name}", f"{verb}('{element.number}'{rest})", leads)
+        thought = f"{verb} {role} {name}" + (f" of {row}" if row else "")
+        self._step(thought, f"{verb}('{element.number}'{given})", leads)
 
     def say(self, grounds: str, answer: str) -> None:
         """Ends with an answer that rests on a line of the page."""
@@ -89,7 +95,8 @@ class Walk:
 
 
 class MicroSite:
-    """One site: a menu, one kind of thing in a list, a page for each thing, forms. `size` >= 2 bounds its lists."""
+    """One site: a menu, one kind of thing in a list, a page for each thing, forms. Its list has `size` >= 2 things, or
+    fewer where names fall together."""
 
     def __init__(self, rng: random.Random, words: SiteWords, size: int) -> None:
         self.rng, self.words = rng, words
@@ -98,18 +105,20 @@ class MicroSite:
         self.things = f"{self.thing[0]}s"
         self.site = " ".join(rng.sample(words.capitals, rng.randint(1, 2)))
         self.address = f"http://{rng.choice(words.plain)}.com"
-        self.menu = [self.capitals(one) for one in labels[3 : 3 + rng.randint(2, min(7, size + 1))]]
+        self.menu = [self.capitals(one) for one in labels[3 : 3 + rng.randint(2, min(9, size + 1))]]
         self.columns = [self._column(label) for label in labels[12 : 12 + rng.randint(1, 4)]]
         self.fields = [self._column(label) for label in labels[17 : 17 + rng.randint(2, 4)]]
         self.pool = rng.sample(words.capitals, 5), rng.sample(words.plain, 6)
         self.style = rng.choice(("title", "sentence", "number", "plain"))
-        self.names = list(dict.fromkeys(self._name() for _ in range(rng.randint(2, size))))
+        self.names = self._names(size)
         self.rows = [(name, [self.value(one) for one in self.columns]) for name in self.names]
         self.place = rng.choice(words.plain if rng.random() < 0.5 else words.capitals)
         self.path = rng.choice(((), (self.things,), (self.place,), (self.place, self.things)))
         """Links from the start page to the list."""
-        self.linked = rng.random() < 0.7
-        """Whether a thing's link has its name, else `View` before it."""
+        self.link = rng.choice(("{}", "{}", "{}", f"{labels[20][0]} {{}}", f"{labels[20][0]} {self.thing[0]}"))
+        """A thing's link: its name, after a word, or the same words for each."""
+        self.feed = "{}" in self.link and rng.random() < 0.25
+        """Whether the list has a link and texts for each thing instead of rows."""
 
     def capitals(self, label: tuple[str, str]) -> str:
         """A label as a menu or a button writes it."""
@@ -123,10 +132,18 @@ class MicroSite:
         source = self.words.capitals if self.rng.random() < 0.5 else self.words.plain
         return Column(label, kind, tuple(self.rng.sample(source, self.rng.randint(3, 5))) if kind == "word" else ())
 
+    def _names(self, size: int) -> list[str]:
+        if self.style == "number":
+            codes = self.words.codes
+            if len(codes) >= size and self.rng.random() < 0.5:
+                return self.rng.sample(codes, size)
+            first, step = self.rng.randrange(10**5), self.rng.choice((1, 1, 7))
+            return [f"{first + step * place:09d}" for place in reversed(range(size))]
+        drawn = dict.fromkeys(self._name() for _ in range(2 * size))
+        return list(drawn)[:size] if len(drawn) > 1 else self.rng.sample(self.words.plain, size)
+
     def _name(self) -> str:
         capitals, plain = self.pool
-        if self.style == "number":
-            return f"{self.rng.randrange(10**5):09d}"
         if self.style == "plain":
             return self.rng.choice(self.words.plain)
         if self.style == "title":
@@ -146,6 +163,10 @@ class MicroSite:
             return f"2023-{rng.randint(1, 12):02d}-{rng.randint(1, 28):02d}"
         if column.kind == "person":
             return rng.choice(self.words.plain)
+        if column.kind == "phone":
+            return f"{rng.randint(100, 999)}-{rng.randint(1000, 9999)}"
+        if column.kind == "mail":
+            return f"{rng.choice(self.words.plain)}@{rng.choice(self.words.plain)}.com"
         return " ".join([rng.choice(self.words.capitals), *rng.sample(self.words.plain, rng.randint(1, 3))])
 
     def quoted(self, name: str) -> str:
@@ -167,27 +188,38 @@ class MicroSite:
         return WebPage(f"{title} - {self.site}", f"{self.address}{path}", tuple(numbered))
 
     def link_of(self, name: str) -> str:
-        return name if self.linked else f"View {name}"
+        return self.link.format(name)
+
+    def open(self, walk: Walk, name: str, page: WebPage) -> None:
+        """Follows the link of a thing in the list, which opens this page."""
+        walk.act("click", "link", self.link_of(name), leads=page, row="" if "{}" in self.link else name)
 
     def list_page(self, head: Sequence[Line] = (), names: Sequence[str] | None = None, query: str = "") -> WebPage:
         """The list, or the things of these names, with these lines before and an address that ends so."""
         cells_of = dict(self.rows)
         shown = [(name, cells_of[name]) for name in (self.names if names is None else names)]
         title = " | ".join([self.thing[0], *(one.label[0] for one in self.columns)])
-        lines = [*head, Text("text", f"{len(shown)} {self.thing[1]}s found"), Text("row", title)]
-        for name, cells in shown:
-            lines += [Text("row", self.row(name, cells)), link_to(self.link_of(name))]
+        lines = [*head, Text("text", f"{len(shown)} {self.thing[1]}s found")]
+        if self.feed:
+            for name, cells in shown:
+                lines += [link_to(self.link_of(name)), *(Text("text", one) for one in self.told(cells))]
+        else:
+            lines.append(Text("row", title))
+            for name, cells in shown:
+                lines += [Text("row", self.row(name, cells)), link_to(self.link_of(name))]
         path = "".join(f"/{one.lower()}" for one in self.path)
         return self.page(self.path[-1] if self.path else self.things, path + query, lines)
 
     def row(self, name: str, cells: Sequence[str]) -> str:
         return " | ".join([name, *(one.tell(cell) for one, cell in zip(self.columns, cells, strict=True))])
 
+    def told(self, cells: Sequence[str]) -> list[str]:
+        """What is told of a thing, each with its label."""
+        return [f"{one.label[0]}: {one.tell(cell)}" for one, cell in zip(self.columns, cells, strict=True)]
+
     def thing_page(self, name: str, rest: Sequence[Line], more: Sequence[str] = ()) -> WebPage:
         """The page of a thing: what is told of it, then these lines."""
-        cells = dict(self.rows)[name]
-        told = [f"{one.label[0]}: {one.tell(cell)}" for one, cell in zip(self.columns, cells, strict=True)]
-        lines = [*(Text("text", one) for one in [*told, *more]), *rest]
+        lines = [*(Text("text", one) for one in [*self.told(dict(self.rows)[name]), *more]), *rest]
         return self.page(name, f"/{self.thing[1]}/{self.names.index(name)}", lines)
 
     def form(self, fields: Sequence[Column], names: Sequence[str], button: str) -> list[Line]:

@@ -80,8 +80,8 @@ def action_on(move: Move, element: Element) -> str:
 
 
 def thought_of(move: Move) -> str:
-    """What the move means to do."""
-    return f"{move.verb} {move.role} {move.name}"
+    """What the move means to do, and in whose row where several elements have the name."""
+    return f"{move.verb} {move.role} {move.name}" + (f" of {move.after}" if move.after else "")
 
 
 def grounds(task: Task, history: Sequence[Transition], message: str) -> str:
