@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -52,9 +53,15 @@ def template(site: str, intent: str, held_out: bool = False) -> Callable[[Maker]
     return add
 
 
+_WIDER: ContextVar[int] = ContextVar("wider", default=1)
+"""How many times as many rows `pick` gives."""
+
+
 def pick(db: sqlite3.Connection, query: str, count: int = 5) -> list[Any]:
     """So many rows of a query, spread evenly."""
     rows = db.execute(query).fetchall()
+    if (wider := _WIDER.get()) > 1:
+        count = min(wider * count, len(rows))
     return [rows[(2 * index + 1) * len(rows) // (2 * count)] for index in range(count)]
 
 
@@ -138,20 +145,27 @@ def _split(one: Template, place: int) -> str:
 
 
 def _configs(db: sqlite3.Connection) -> Iterator[tuple[dict[str, Any], tuple[Move, ...]]]:
-    number = 0
-    for index, one in enumerate(TEMPLATES):
-        for place, (slots, scored, plan) in enumerate(one.make(db)):
-            intent = one.intent
-            for name, value in slots.items():
-                intent = intent.replace("{{" + name + "}}", str(value))
-            assert "{{" not in intent, intent
-            yield {
-                "sites": [one.site], "task_id": number, "require_login": True, "storage_state": None,
-                "start_url": f"__{one.site.upper()}__", "geolocation": None, "intent_template": one.intent,
-                "instantiation_dict": slots, "intent": intent, "require_reset": False, "eval": scored,
-                "intent_template_id": index, "split": _split(one, place),
-            }, tuple(plan)  # fmt: skip
-            number += 1
+    """The tasks in three splits, then more to train on: of each training template what else the sites offer, up to four
+    times as much."""
+    number, known = 0, set[str]()
+    for wider in (1, 4):
+        _WIDER.set(wider)
+        for index, one in enumerate(TEMPLATES):
+            for place, (slots, scored, plan) in enumerate(one.make(db) if wider == 1 or not one.held_out else ()):
+                intent = one.intent
+                for name, value in slots.items():
+                    intent = intent.replace("{{" + name + "}}", str(value))
+                assert "{{" not in intent, intent
+                if intent in known:
+                    continue
+                known.add(intent)
+                yield {
+                    "sites": [one.site], "task_id": number, "require_login": True, "storage_state": None,
+                    "start_url": f"__{one.site.upper()}__", "geolocation": None, "intent_template": one.intent,
+                    "instantiation_dict": slots, "intent": intent, "require_reset": False, "eval": scored,
+                    "intent_template_id": index, "split": _split(one, place) if wider == 1 else "train",
+                }, tuple(plan)  # fmt: skip
+                number += 1
 
 
 @lru_cache(maxsize=1)
@@ -162,7 +176,7 @@ def _all() -> tuple[tuple[dict[str, Any], ...], tuple[tuple[Move, ...], ...]]:
 
     with sqlite3.connect(":memory:") as db:
         db.deserialize(snapshot())
-        configs, plans = zip(*_configs(db), strict=True)
+        configs, plans = zip(*copy_context().run(lambda: list(_configs(db))), strict=True)
     return configs, plans
 
 

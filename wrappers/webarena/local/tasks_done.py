@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from itertools import cycle
 
 from .content import USERS
 from .shop_admin import MONTHS
@@ -25,7 +26,7 @@ def long_review(db: sqlite3.Connection) -> Iterator[Made]:
         ("Came late", "Three weeks of waiting."), ("Good value", "Second one in my house."), ("No lid", "Ask for one!"),
     )  # fmt: skip
     names = pick(db, "SELECT name FROM products ORDER BY price, sku", len(words))
-    for (name,), (summary, text) in zip(names, words, strict=True):
+    for (name,), (summary, text) in zip(names, cycle(words), strict=False):
         plan = [*find(name), fill("Summary", summary), fill("Review", text), button("Submit Review"), DONE]
         slots = {"text": text, "product": name, "summary": summary}
         yield slots, shows(at("shopping", "/reviews"), f"{name}\t5 stars\t{summary}\t{text}"), plan

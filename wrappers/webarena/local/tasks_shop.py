@@ -94,7 +94,7 @@ def sorted_category(db: sqlite3.Connection) -> Iterator[Made]:
 def review(db: sqlite3.Connection) -> Iterator[Made]:
     words = ("Does its work", "Broke in a week", "Better than the old one", "Too small for us")
     for index, (name,) in enumerate(pick(db, "SELECT name FROM products ORDER BY description, sku", 4)):
-        stars, summary = str(index + 1), words[index]
+        stars, summary = str(1 + index % 4), words[index % 4]
         plan = [*find(name), select("Rating", stars), fill("Summary", summary), button("Submit Review"), DONE]
         slots = {"product": name, "stars": stars, "summary": summary}
         yield slots, shows(at("shopping", "/reviews"), f"{name}\t{stars} stars\t{summary}"), plan

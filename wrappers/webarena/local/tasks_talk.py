@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from datetime import date
+from itertools import cycle
 
 from .content import USERS
 from .tasks import (
@@ -80,7 +81,7 @@ def close_issue(db: sqlite3.Connection) -> Iterator[Made]:
 def open_issue(db: sqlite3.Connection) -> Iterator[Made]:
     titles = ("Crash on empty input", "Add a dark theme", "Explain the cache", "Which license is it?")
     labels = ("bug", "feature", "docs", "question")
-    for (project,), title, label in zip(pick(db, _PROJECTS, 4), titles, labels, strict=True):
+    for (project,), title, label in zip(pick(db, _PROJECTS, 4), cycle(titles), cycle(labels), strict=False):
         plan = [
             *follow(project, "Issues"),
             fill("Title", title),
@@ -120,7 +121,8 @@ def set_status(db: sqlite3.Connection) -> Iterator[Made]:
 
 @template("gitlab", "Show me the open issues of {{project}} with the label {{label}}.")
 def filtered_issues(db: sqlite3.Connection) -> Iterator[Made]:
-    for (project,), label in zip(pick(db, _PROJECTS, 4), ("question", "docs", "bug", "feature"), strict=True):
+    labels = cycle(("question", "docs", "bug", "feature"))
+    for (project,), label in zip(pick(db, _PROJECTS, 4), labels, strict=False):
         plan = [*follow(project, "Issues"), select("Label", label), button("Filter"), DONE]
         url = f"{at('gitlab', f'/{project}/issues')}?label={label}&state=open"
         yield {"project": project, "label": label}, opened(url), plan
