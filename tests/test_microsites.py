@@ -16,7 +16,7 @@ from guessing_world import demonstrations, make_tokenizer
 from transformers import AutoTokenizer
 
 from dreamgym_env.domain import load_domain
-from dreamgym_env.domains.web_page import Element, page_of
+from dreamgym_env.domains.web_page import Element, Text, page_of
 from dreamgym_env.loading import embedded_policy_path, embedded_trajectories_path
 from dreamgym_env.trainers.microsite_tasks import TASKS, draw_demonstration
 from dreamgym_env.trainers.microsites import MicroSite, SiteWords
@@ -59,8 +59,7 @@ def test_every_action_is_offered_and_what_it_changes_is_what_the_rules_know(draw
         assert episode.transitions[-1].reward == 1.0
 
 
-def test_thoughts_read_out_the_element_and_answers_quote_a_line(drawn: list[Trajectory]) -> None:
-    read = 0
+def test_thoughts_name_the_element_and_answers_quote_a_line(drawn: list[Trajectory]) -> None:
     for episode in drawn:
         for step in episode.transitions:
             page = page_of(step.state)
@@ -71,13 +70,10 @@ def test_thoughts_read_out_the_element_and_answers_quote_a_line(drawn: list[Traj
             else:
                 number = re.findall(r"\('(\d+)'", step.action)[0]
                 element = page.elements[number]
-                if step.thought.startswith("row "):
-                    read += 1
-                    assert step.thought.endswith(element.line())
-                    assert step.thought in step.state.replace("\n", " ")
-                else:
-                    assert step.thought.endswith(f"{element.role} {element.name}")
-    assert read > 20
+                named, _, row = step.thought.partition(" of ")
+                assert named.endswith(f"{element.role} {element.name}")
+                above = [line.text for line in page.lines[: page.lines.index(element)] if isinstance(line, Text)]
+                assert not row or [text.split(" | ")[0] for text in above if " | " in text or text == row][-1] == row
 
 
 def test_what_is_written_stands_in_the_task(drawn: list[Trajectory]) -> None:

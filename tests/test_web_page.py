@@ -8,7 +8,7 @@ from dreamgym_env import Prediction, StepContext, Task
 from dreamgym_env.domain import load_domain
 from dreamgym_env.domains.web import MINIWOB, WEBARENA
 from dreamgym_env.domains.web_actions import ONE_PAGE, can, offered, parse, parse_call
-from dreamgym_env.domains.web_page import Element, Text, WebPage, page_of, read, read_out, render
+from dreamgym_env.domains.web_page import Element, Text, WebPage, read, render
 
 PAGE = WebPage(
     "Issues 'open' - \"Forge\"",
@@ -187,20 +187,3 @@ def test_what_no_prediction_may_say() -> None:
     assert "does not end" in str(said("Page: 'x'\nURL: y", terminated=True))
     assert "with the page as it is" in str(said("Page: 'x'\nURL: y", "send_msg_to_user('3')", terminated=True))
     assert said(STATE, "send_msg_to_user('3')", terminated=True) is None
-
-
-def test_what_is_read_out_before_an_action() -> None:
-    page = page_of(
-        "Page: 'Reviews'\nURL: http://a\n[1] link 'Home'\nrow 'By | Product'\nrow 'Ada | Lamp'\n[2] button 'Approve'\n"
-        "[3] button 'Reject'\nrow 'Bo | Mug'\n[4] button 'Approve'\n[5] button 'Reject'\nrow 'Mug | $3'\n"
-        "[6] link 'Mug'\n[7] link 'More'\n[8] textbox 'Mug'"
-    )
-    assert page is not None
-    assert [read_out(page, "click", page.elements[number]) for number in "12567"] == [
-        "click link Home",
-        "row 'Ada | Lamp' [2] button 'Approve'",
-        "row 'Bo | Mug' [4] button 'Approve' [5] button 'Reject'",
-        "row 'Mug | $3' [6] link 'Mug'",
-        "click link More",  # it stands after the last row and is not of it
-    ]
-    assert read_out(page, "fill", page.elements["8"]) == "fill textbox Mug"

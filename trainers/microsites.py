@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dreamgym_env.domains.web_page import Element, Line, Text, WebPage, read_out, render
+from dreamgym_env.domains.web_page import Element, Line, Text, WebPage, render
 
 from .scratch import is_name
 
@@ -82,7 +82,8 @@ class Walk:
         if leads is None:
             filled = replace(element, value=value)
             leads = replace(self.page, lines=tuple(filled if one is element else one for one in self.page.lines))
-        self._step(read_out(self.page, verb, element), f"{verb}('{element.number}'{given})", leads)
+        thought = f"{verb} {role} {name}" + (f" of {row}" if row else "")
+        self._step(thought, f"{verb}('{element.number}'{given})", leads)
 
     def say(self, grounds: str, answer: str) -> None:
         """Ends with an answer that rests on a line of the page."""

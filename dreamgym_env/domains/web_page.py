@@ -187,18 +187,3 @@ def _unquoted(text: str) -> str:
         return str(ast.literal_eval(text))
     except SyntaxError as error:  # such as a broken escape
         raise ValueError(f"must be quoted as Python does, got {text!r}") from error
-
-
-def read_out(page: WebPage, verb: str, element: Element) -> str:
-    """What an agent says before it acts on an element: for a link or button in a row of a table, the row up to it as
-    the page writes it (`row 'A | B' [20] link 'View A'`), so that its number only has to be repeated; for others what
-    is done to what (`click link A`)."""
-    plain, at = f"{verb} {element.role} {element.name}", page.lines.index(element)
-    above = next((place for place in range(at, -1, -1) if isinstance(page.lines[place], Text)), None)
-    if above is None or element.role not in ("link", "button"):
-        return plain
-    row = page.lines[above]
-    others = [one for one in page.elements.values() if (one.role, one.name) == (element.role, element.name)]
-    if not isinstance(row, Text) or row.kind != "row" or (len(others) == 1 and element.name not in row.text):
-        return plain
-    return " ".join(line.line() for line in page.lines[above : at + 1])

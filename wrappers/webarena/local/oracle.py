@@ -10,7 +10,7 @@ from typing import Any
 
 from dreamgym_env.domains.web_actions import ENDS
 from dreamgym_env.domains.web_goals import reached
-from dreamgym_env.domains.web_page import Element, Text, WebPage, read_out
+from dreamgym_env.domains.web_page import Element, Text, WebPage
 from dreamgym_env.domains.web_trail import Key, link_key
 from dreamgym_env.types import Task, Transition
 
@@ -49,7 +49,7 @@ class Oracle:
         if element is not None:
             self.done, self.scrolled = self.done + 1, False
             action = self._done(real.page, move, element)
-            self.thought = read_out(real.page, move.verb, element) if action == action_on(move, element) else ""
+            self.thought = thought_of(move) if action == action_on(move, element) else ""
             return action
         if real.page.below and not self.scrolled:
             self.scrolled = True
@@ -77,6 +77,11 @@ def action_on(move: Move, element: Element) -> str:
     """The move as an action on this element."""
     rest = f", {move.value!r}" if move.verb in ("fill", "select_option") else ""
     return f"{move.verb}('{element.number}'{rest})"
+
+
+def thought_of(move: Move) -> str:
+    """What the move means to do, and in whose row where several elements have the name."""
+    return f"{move.verb} {move.role} {move.name}" + (f" of {move.after}" if move.after else "")
 
 
 def grounds(task: Task, history: Sequence[Transition], message: str) -> str:

@@ -6,10 +6,10 @@ import random
 from collections.abc import Sequence
 
 from dreamgym_env.domains.web_actions import ENDS, parse_call
-from dreamgym_env.domains.web_page import WebPage, page_of, read_out
+from dreamgym_env.domains.web_page import WebPage, page_of
 from dreamgym_env.types import Task, Transition
 
-from .oracle import LONG, action_on, grounds, place
+from .oracle import LONG, action_on, grounds, place, thought_of
 from .tasks import Move, plan_of
 
 
@@ -33,9 +33,9 @@ class SiteReader:
         if not move.role:
             self.thought = grounds(task, history, move.value)
             return action_of(page, move) or "noop()"
-        if (element := place(page, move)) is not None:
-            self.thought = read_out(page, move.verb, element)
-            return action_on(move, element)
+        self.thought = thought_of(move)
+        if found := action_of(page, move):
+            return found
         scrolled = bool(history) and history[-1].action.startswith("scroll")
         return f"scroll(0, {LONG})" if page.below and not scrolled else f"goto({start_of(task)!r})"
 
