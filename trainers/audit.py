@@ -39,7 +39,7 @@ class AuditConfig:
     real_env: str = "Real-WebShop-v0"
     """The real environment that it dreams of."""
     episodes: int = 200
-    """Dreamed episodes of each policy, >= 1."""
+    """Dreamed episodes of each policy, >= 1, on tasks from the first to the last of the environment's."""
     num_envs: int = 64
     """Most environments played at once, dreamed and real; >= 1."""
     split: Split = "train"
@@ -180,7 +180,7 @@ def audit_policy(
     config: AuditConfig, policy: str, dream: EnvPool, real: EnvPool, env: Any
 ) -> tuple[PolicyAudit, list[Trajectory]]:
     """Dreams `config.episodes` episodes of the policy and holds them against the referee, replays and reality."""
-    tasks = choose_episodes(dream.tasks, config.episodes)
+    tasks = choose_episodes(dream.tasks, config.episodes, spread=True)
     dreamed = roll(config, policy, dream, tasks)
     lived = roll(config, policy, real, tasks)
     return judge(policy, dreamed, lived, env), dreamed

@@ -209,9 +209,10 @@ def _by_type(rollouts: Sequence[Rollout], task_type: Callable[[Task], str]) -> d
     return found
 
 
-def choose_episodes(tasks: Sequence[Task], episodes: int) -> list[Task]:
-    """The first `episodes` tasks, over and over where there are fewer."""
-    return [tasks[index % len(tasks)] for index in range(episodes)]
+def choose_episodes(tasks: Sequence[Task], episodes: int, spread: bool = False) -> list[Task]:
+    """The first `episodes` tasks, or with `spread` as many from all of them; over and over where there are fewer."""
+    step = max(1.0, len(tasks) / episodes) if spread else 1.0
+    return [tasks[int(index * step) % len(tasks)] for index in range(episodes)]
 
 
 def evaluate(
