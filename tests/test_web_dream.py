@@ -589,7 +589,9 @@ def test_the_bundled_episodes_are_of_many_tasks(name: str, least: int) -> None:
 def test_no_task_of_the_local_sites_that_is_kept_from_training_is_dreamed() -> None:
     configs = read_configs("local")
     seeds = {split: {task.task_id for task in choose_tasks(None, "webarena", split)} for split in get_args(Split)}
-    assert seeds == {split: set(chosen(configs, "all", split, None)) for split in get_args(Split)}
+    real = {split: set(chosen(configs, "all", split, None)) for split in get_args(Split)}
+    assert seeds["held_out"] == real["held_out"]
+    assert seeds["train"] == {one for one in real["train"] if configs[one]["task_id"] < 491}  # of the later ones none
 
 
 def test_what_is_bundled_of_miniwob_has_none_of_its_words() -> None:
