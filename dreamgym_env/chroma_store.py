@@ -230,10 +230,7 @@ def _check_database(folder: Path) -> None:
     except sqlite3.DatabaseError as error:
         reason = str(error)
     if reason:
-        raise DataError(
-            f"the replay buffer in {folder} is damaged (chroma.sqlite3: {reason}); delete the folder and seed it again "
-            "from the trajectories"
-        )
+        raise _damaged(folder, f"chroma.sqlite3: {reason}")
 
 
 def _check_indexes(folder: Path) -> None:
@@ -255,10 +252,14 @@ def _check_indexes(folder: Path) -> None:
             file = header.parent / name
             has = file.stat().st_size if file.exists() else 0
             if has < size:
-                raise DataError(
-                    f"the replay buffer in {folder} is damaged ({header.parent.name}/{name} should have {size} bytes "
-                    f"and has {has}); delete the folder and seed it again from the trajectories"
-                )
+                raise _damaged(folder, f"{header.parent.name}/{name}: it should have {size} bytes and has {has}")
+
+
+def _damaged(folder: Path, reason: str) -> DataError:
+    return DataError(
+        f"the replay buffer in {folder} is damaged ({reason}); delete the folder and seed it again from the "
+        "trajectories"
+    )
 
 
 def _locked(folder: Path) -> IO[str]:

@@ -95,16 +95,17 @@ def press_row(site: MicroSite) -> tuple[str, Walk]:
     buttons = [site.verb[0], *(one[0] for one in rng.sample(site.words.labels, rng.randint(0, 2)))]
     buttons = list(dict.fromkeys(rng.sample(buttons, len(buttons))))
 
-    def page(names: Sequence[str], told: Sequence[str]) -> WebPage:
+    def page(rows: Sequence[tuple[str, list[str]]], told: Sequence[str]) -> WebPage:
         lines: list[Line] = [Text("text", one) for one in told]
-        for one in names:
-            cells = dict(site.rows)[one]
-            lines += [Text("row", site.row(one, cells)), *(Element(0, "button", button) for button in buttons)]
+        for row in rows:
+            lines += [Text("row", site.row(*row)), *(Element(0, "button", button) for button in buttons)]
         return site.page(site.things, f"/{site.things.lower()}", lines)
 
     told = f"1 {site.thing[1]} {site.verb[1]}d"
-    walk = site.begin(page(site.names, []))
-    walk.act("click", "button", site.verb[0], leads=page([one for one in site.names if one != name], [told]), row=name)
+    walk = site.begin(page(site.rows, []))
+    walk.act(
+        "click", "button", site.verb[0], leads=page([row for row in site.rows if row[0] != name], [told]), row=name
+    )
     walk.say(f"text {told!r}", "Done.")
     return f"{site.verb[0]} {site.quoted(name)}.", walk
 

@@ -60,8 +60,7 @@ _WIDER: ContextVar[int] = ContextVar("wider", default=1)
 def pick(db: sqlite3.Connection, query: str, count: int = 5) -> list[Any]:
     """So many rows of a query, spread evenly."""
     rows = db.execute(query).fetchall()
-    if (wider := _WIDER.get()) > 1:
-        count = min(wider * count, len(rows))
+    count = min(_WIDER.get() * count, len(rows))
     return [rows[(2 * index + 1) * len(rows) // (2 * count)] for index in range(count)]
 
 
@@ -144,28 +143,35 @@ def _split(one: Template, place: int) -> str:
     return "valid_seen" if place % 4 == 3 else "train"
 
 
+def _drawn(db: sqlite3.Connection) -> Iterator[tuple[int, str, Made]]:
+    """(template, split, task): the tasks in three splits, then more to train on: of each training template what else
+    the sites offer, up to four times as much, with some of the first again."""
+    for index, one in enumerate(TEMPLATES):
+        for place, made in enumerate(one.make(db)):
+            yield index, _split(one, place), made
+    _WIDER.set(4)
+    for index, one in enumerate(TEMPLATES):
+        if not one.held_out:
+            yield from ((index, "train", made) for made in one.make(db))
+
+
 def _configs(db: sqlite3.Connection) -> Iterator[tuple[dict[str, Any], tuple[Move, ...]]]:
-    """The tasks in three splits, then more to train on: of each training template what else the sites offer, up to four
-    times as much."""
-    number, known = 0, set[str]()
-    for wider in (1, 4):
-        _WIDER.set(wider)
-        for index, one in enumerate(TEMPLATES):
-            for place, (slots, scored, plan) in enumerate(one.make(db) if wider == 1 or not one.held_out else ()):
-                intent = one.intent
-                for name, value in slots.items():
-                    intent = intent.replace("{{" + name + "}}", str(value))
-                assert "{{" not in intent, intent
-                if intent in known:
-                    continue
-                known.add(intent)
-                yield {
-                    "sites": [one.site], "task_id": number, "require_login": True, "storage_state": None,
-                    "start_url": f"__{one.site.upper()}__", "geolocation": None, "intent_template": one.intent,
-                    "instantiation_dict": slots, "intent": intent, "require_reset": False, "eval": scored,
-                    "intent_template_id": index, "split": _split(one, place) if wider == 1 else "train",
-                }, tuple(plan)  # fmt: skip
-                number += 1
+    known: set[str] = set()
+    for index, split, (slots, scored, plan) in _drawn(db):
+        one = TEMPLATES[index]
+        intent = one.intent
+        for name, value in slots.items():
+            intent = intent.replace("{{" + name + "}}", str(value))
+        assert "{{" not in intent, intent
+        if intent in known:
+            continue
+        yield {
+            "sites": [one.site], "task_id": len(known), "require_login": True, "storage_state": None,
+            "start_url": f"__{one.site.upper()}__", "geolocation": None, "intent_template": one.intent,
+            "instantiation_dict": slots, "intent": intent, "require_reset": False, "eval": scored,
+            "intent_template_id": index, "split": split,
+        }, tuple(plan)  # fmt: skip
+        known.add(intent)
 
 
 @lru_cache(maxsize=1)
