@@ -34,6 +34,8 @@ class Domain(Protocol):
       follows `before` (see `prompts.told`);
     - `in_words(state, action) -> str`: the action by what it means where its text says that on one page only (see
       `prompts.in_words`);
+    - `by_name(state, action) -> str`: the action in another form of the grammar, which names what it acts on in words,
+      for agents that find words sooner than numbers (`sft --by-name`);
     - `kind(context) -> str`, `compare(context, transition, predicted) -> [(name, hit)]`, `task_type(task) -> str`: for
       figures.
     """

@@ -52,7 +52,10 @@ def step_all(model: ExperienceModel, dreams: Sequence[Dream], actions: Sequence[
     for dream in dreams:
         if dream.end_reason is not None:
             raise ValueError(f"the episode of {dream.task.task_id} has ended ({dream.end_reason}); call reset first")
-    contexts = [dream.context(action) for dream, action in zip(dreams, actions, strict=True)]
+    contexts = [
+        dream.context(_canonical(model.domain, dream.state, action))
+        for dream, action in zip(dreams, actions, strict=True)
+    ]
     asked = [index for index, context in enumerate(contexts) if not _ruled_out(model, context)]
     predictions = dict(zip(asked, model.predict([contexts[index] for index in asked]), strict=True))
     return [
@@ -90,7 +93,7 @@ def _advance(
         task=dream.task,
         step_index=len(dream.transitions),
         state=context.state,
-        action=_canonical(domain, context),
+        action=context.action,
         next_state=result.next_state,
         reward=result.reward,
         terminated=result.terminated,
@@ -110,9 +113,10 @@ def _advance(
     return result.next_state, result.reward, result.terminated, truncated, info
 
 
-def _canonical(domain: Domain, context: StepContext) -> str:
-    parsed = domain.parse_action(context.state, context.action)
-    return parsed.text if parsed else context.action
+def _canonical(domain: Domain, state: str, action: str) -> str:
+    """The action as the grammar writes it; as it is where it knows none such."""
+    parsed = domain.parse_action(state, action)
+    return parsed.text if parsed else action
 
 
 def describe(

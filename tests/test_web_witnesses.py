@@ -54,6 +54,8 @@ def test_a_link_leads_to_what_it_led_others_to() -> None:
     assert WEBARENA.witnessed(ASKED, LINKS) == Prediction(trace, PROJECT, 0.0, False, attempts=0)
     changed = replace(LINKS[1], state=HOME.replace("386", "387"))
     assert witnessed(ASKED, changed) is None, "its row tells of another state of the site"
+    searched = replace(LINKS[1], state=HOME.replace("gitlab.com", "gitlab.com?sort=Name"))
+    assert witnessed(ASKED, searched) == PROJECT, "the same row, sorted otherwise"
     menu = context("Open it.", ISSUES, action="click('2')")
     assert witnessed(menu, Transition(TASK, 0, HOME, "click('2')", PROFILE)) == PROFILE, "a menu is the same everywhere"
     foreign = Transition(TASK, 0, HOME.replace("gitlab.com", "reddit.com"), "click('2')", PROFILE)
@@ -82,7 +84,9 @@ def test_nothing_is_taken_over_that_may_have_changed() -> None:
     assert witnessed(sent, *LINKS) is None, "the episode itself has changed something"
     assert witnessed(ASKED, replace(LINKS[1], terminated=True)) is None, "that episode ended there"
     pressed = Transition(TASK, 0, PROJECT, "click('3')", STARRED)
-    assert witnessed(context("Star it.", HOME, OPENED, action="click('3')"), pressed) is None, "a button is no link"
+    assert witnessed(context("Star it.", HOME, OPENED, action="click('3')"), pressed) == STARRED
+    elsewhere = replace(pressed, state=PROJECT.replace("386", "387"))
+    assert witnessed(context("Star it.", HOME, OPENED, action="click('3')"), elsewhere) is None, "not this very page"
     assert witnessed(replace(ASKED, action="hover('4')"), *LINKS) is None
     assert witnessed(replace(ASKED, action="click('44')"), *LINKS) is None
     assert MINIWOB.witnessed(context("Open it.", HOME, action="click('4')", domain=MINIWOB), LINKS) is None

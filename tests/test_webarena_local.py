@@ -225,6 +225,6 @@ def test_demonstrators() -> None:
     opened = [state.split("\n")[1] for state in states]
     assert len(set(opened)) >= min(5, len(opened) // 2), "pages are not opened over and over"
     for name in ("nobody", "slips", "oracle-0.3", "slips-2"):
-        with pytest.raises(ValueError, match="`policy` must be oracle, crawler, random, slips-P or careless-P"):
+        with pytest.raises(ValueError, match="`policy` must be oracle, crawler, surveyor, random, slips-P or"):
             env.demonstrator(name, 0)
     env.close()

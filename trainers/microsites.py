@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dreamgym_env.domains.web_page import Element, Line, Text, WebPage, render
+from dreamgym_env.domains.web_page import Element, Line, Text, WebPage, find_element, render
 
 from .scratch import is_name
 
@@ -74,10 +74,8 @@ class Walk:
     ) -> None:
         """Acts on the first element of this role and name, in the row of the thing `row` if given; `leads` is the page
         that this opens, the same one with the value in it where it opens none."""
-        rest = iter(self.page.lines)
-        if row:
-            next(one for one in rest if isinstance(one, Text) and one.text.split(" | ")[0] == row)
-        element = next(one for one in rest if isinstance(one, Element) and (one.role, one.name) == (role, name))
+        element = find_element(self.page, role, name, row)
+        assert element is not None, f"no {role} {name!r} on the page"
         given = f", {value!r}" if verb in ("fill", "select_option") else ""
         if leads is None:
             filled = replace(element, value=value)

@@ -46,6 +46,9 @@ class SFTConfig:
     """Whether failed episodes are left out. Broken ones (`model_error`) always are."""
     skip_impossible: bool = True
     """Whether responses with an impossible action are shown but not learned."""
+    by_name: bool = False
+    """Whether actions name their elements in words, where the domain has such a form (`click('link Orders')`, the web
+    worlds); thoughts that would say the same are left out."""
     max_episodes: int | None = None
     """At most so many training episodes, taken in the files' order; None for all."""
     history: int | None = None

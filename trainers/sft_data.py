@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dreamgym_env.domain import load_domain
+from dreamgym_env.domain import Domain, load_domain
 from dreamgym_env.domains.web import WebDomain
 from dreamgym_env.types import DataError, Trajectory
 
@@ -47,6 +47,21 @@ class Demonstrations:
     too_long: int = 0
 
 
+def named(trajectory: Trajectory, domain: Domain) -> Trajectory:
+    """The episode with actions that name elements in words (`Domain.by_name`) and without what these would think, which
+    is as much; the episode as it is where the domain has no such form."""
+    by_name: Callable[[str, str], str] | None = getattr(domain, "by_name", None)
+    if by_name is None:
+        return trajectory
+    steps = [(step, by_name(step.state, step.action)) for step in trajectory.transitions]
+    return replace(
+        trajectory,
+        transitions=tuple(
+            step if action == step.action else replace(step, action=action, thought="") for step, action in steps
+        ),
+    )
+
+
 def demonstration_rollout(
     chat: AgentChat, trajectory: Trajectory, skip_impossible: bool = True, history: int | None = None
 ) -> Rollout:
@@ -81,14 +96,16 @@ class Encoder:
 
     def __init__(self, tokenizer: Any, config: SFTConfig) -> None:
         self.tokenizer, self.config = tokenizer, config
+        self.domains: dict[str, Domain] = {}
         self.chats: dict[str, AgentChat] = {}
 
     def examples(self, trajectory: Trajectory) -> list[Example]:
         """The sequences that have something to learn: one, or with `history` one for each turn."""
         config, name = self.config, trajectory.task.domain
-        if name not in self.chats:
-            instruction = load_domain(config.domain or name).agent_instruction
-            self.chats[name] = AgentChat(self.tokenizer, instruction, grows=config.history is None)
+        if name not in self.domains:
+            domain = self.domains[name] = load_domain(config.domain or name)
+            self.chats[name] = AgentChat(self.tokenizer, domain.agent_instruction, grows=config.history is None)
+        trajectory = named(trajectory, self.domains[name]) if config.by_name else trajectory
         rollout = demonstration_rollout(self.chats[name], trajectory, config.skip_impossible, config.history)
         weight = 0.0 if trajectory.task.split == "held_out" else config.state_weight
         return [example_of(part, weight) for part in rollout.sequences if any(part.response_mask)]

@@ -8,16 +8,32 @@ from dataclasses import dataclass, replace
 
 from dreamgym_env.domain import Action
 from dreamgym_env.domains.miniwob_rules import MiniWoBRules, aim_of
-from dreamgym_env.domains.web_actions import ALL, ENDS, ONE_PAGE, Call, Grammar, can, offered, parse, parse_call
+from dreamgym_env.domains.web_actions import (
+    ALL,
+    ENDS,
+    ONE_PAGE,
+    Call,
+    Grammar,
+    can,
+    numbered,
+    offered,
+    parse_call,
+    worded,
+)
 from dreamgym_env.domains.web_checks import TYPING, in_words, recalled, trace
 from dreamgym_env.domains.web_page import Element, WebPage, page_of, read, readable, render
 from dreamgym_env.domains.web_short import restore, shorten
 from dreamgym_env.domains.web_sites import LEAVES, Rules, SiteRules
-from dreamgym_env.domains.web_trail import Key, link_key, stays
+from dreamgym_env.domains.web_trail import Key, stays, target_key
 from dreamgym_env.types import Prediction, StepContext, Task, Transition
 
+_NUMBERED = "An element is named by its number: click('12'); "
+_WORDED = (
+    "An element is named by its number, or by its role and name and a part of the row before it where several have\n"
+    "these: click('12'); click('link Orders'); click('button Edit of Lamp');\n"
+)
 _COMMON = (
-    "An element is named by its number: click('12'); dblclick('12'); hover('12'); focus('12'); clear('12');\n"
+    "dblclick('12'); hover('12'); focus('12'); clear('12');\n"
     "fill('12', 'text'); press('12', 'Enter'); select_option('12', 'label'); drag_and_drop('12', '15');\n"
     "scroll(0, 500); noop()"
 )
@@ -42,7 +58,18 @@ class WebDomain:
     task_instruction: str
 
     def parse_action(self, state: str, action: str) -> Action | None:
-        return parse(action, self.grammar)
+        call = self.call_of(state, action)
+        return Action(call.name, str(call.arguments[0]) if call.arguments else "", call.text) if call else None
+
+    def call_of(self, state: str, action: str) -> Call | None:
+        """The action as a call on the numbers of its elements, also where it names them in words."""
+        page, call = page_of(state), parse_call(action, self.grammar)
+        return numbered(page, call) if page and call else call
+
+    def by_name(self, state: str, action: str) -> str:
+        """The action with its elements named in words (`click('link Orders')`)."""
+        page, call = page_of(state), parse_call(action, self.grammar)
+        return worded(page, call).text if page and call else action
 
     def is_possible(self, context: StepContext, action: Action) -> bool:
         page, call = page_of(context.state), parse_call(action.text, self.grammar)
@@ -121,8 +148,8 @@ class WebDomain:
         return replace(prediction, reasoning_trace=told, next_state=render(shown), reward=reward, terminated=over)
 
     def witnessed(self, context: StepContext, seen: Sequence[Transition]) -> Prediction | None:
-        """The page that real episodes have reached by this very link, address or scrolling, where they agree and the
-        sites are untouched."""
+        """The page that real episodes have reached by this very link, address or scrolling, or by this click on this
+        very page, where they agree and the sites are untouched."""
         page, call = self._possible(context)
         key = _followed(context.state, call)
         if page is None or call is None or key is None or not self.rules.untouched(context):
@@ -210,16 +237,16 @@ class WebDomain:
 
 def _followed(state: str, call: Call | None) -> Key | None:
     """What alone decides where an action leads on untouched sites: the link that it follows, the address that it names,
-    or the page that it scrolls and how far; None for all others."""
+    or the page that it clicks on or scrolls, as it is; None for all others."""
     page = page_of(state)
     if page is None or call is None:
         return None
     if call.name == "goto":
         return (call.text,)
-    if call.name == "scroll":
-        return (call.text, state)
     element = page.elements.get(call.targets[0]) if call.name == "click" else None
-    return link_key(page, element) if element is not None and element.role == "link" else None
+    if element is not None and element.role == "link":
+        return target_key(page, element)
+    return (call.text, state) if element is not None or call.name == "scroll" else None
 
 
 def _number_problem(page: WebPage) -> str | None:
@@ -240,7 +267,7 @@ WEBARENA = WebDomain(
     rules=SiteRules(horizon=30),
     agent_instruction=(
         "You are an agent on web sites. Do what the task says; then say so, with the answer where one is asked for.\n"
-        f"{_COMMON}; goto('http://...'); go_back(); go_forward(); new_tab();\n"
+        f"{_WORDED}{_COMMON}; goto('http://...'); go_back(); go_forward(); new_tab();\n"
         "tab_focus(0); tab_close(); send_msg_to_user('answer') when done; report_infeasible('reason') if it cannot\n"
         f"be. {_ANSWER}"
     ),
@@ -261,7 +288,7 @@ MINIWOB = WebDomain(
     horizon=10,
     grammar=ONE_PAGE,
     rules=MiniWoBRules(),
-    agent_instruction=f"You are an agent on a small web page. Do what the task says.\n{_COMMON}\n{_ANSWER}",
+    agent_instruction=f"You are an agent on a small web page. Do what the task says.\n{_NUMBERED}{_COMMON}\n{_ANSWER}",
     experience_instruction=(
         "You are a small web page that sets one task. Given the page so far and the agent's next action, say what\n"
         "happens. Reason step by step inside <reasoning></reasoning>, give the next page inside <state></state> and\n"

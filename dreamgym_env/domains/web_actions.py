@@ -8,8 +8,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-from dreamgym_env.domain import Action
-from dreamgym_env.domains.web_page import Element, WebPage
+from dreamgym_env.domains.web_page import Element, Text, WebPage, find_element
 
 TYPED = frozenset(("textbox", "searchbox", "spinbutton", "date", "datetime", "inputtime", "colorwell"))
 LISTS = frozenset(("combobox", "listbox"))
@@ -71,7 +70,8 @@ class Call:
 
 def parse_call(action: str, grammar: Grammar = ALL) -> Call | None:
     """`click('12')` and the like. Nothing but one call of a known name on literals is read; spaces do not matter, and
-    neither do brackets around an element's number. A number may stand without quotes."""
+    neither do brackets around an element's number. A number may stand without quotes; what else may name an element is
+    for `numbered` to say."""
     text = action.strip()
     if not _CALL.fullmatch(text) or len(text) > _CHARACTERS * 2:
         return None
@@ -114,10 +114,39 @@ def _fits(value: Any, kind: Any) -> bool:
     return isinstance(value, kind) and (not isinstance(value, float) or abs(value) < 1e9)
 
 
-def parse(action: str, grammar: Grammar = ALL) -> Action | None:
-    """The same as `Action`: `argument` is the element's number, the address or the message, or ""."""
-    call = parse_call(action, grammar)
-    return Action(call.name, str(call.arguments[0]) if call.arguments else "", call.text) if call else None
+def numbered(page: WebPage, call: Call) -> Call:
+    """The call with the numbers of those elements that it names in words: by role and name, `click('link Orders')`, the
+    first that is so called; or also by the row or text before, `click('link View of 000000170')` (see
+    `find_element`). Words that nothing on the page is called stay."""
+    return call.aimed({one: _number_of(page, one) for one in call.targets})
+
+
+def _number_of(page: WebPage, words: str) -> str:
+    if words in page.elements:
+        return words
+    role, _, rest = words.strip().partition(" ")
+    parts = rest.split(" of ")
+    for count in range(len(parts), 0, -1):
+        if found := find_element(page, role, " of ".join(parts[:count]), " of ".join(parts[count:])):
+            return str(found.number)
+    return words
+
+
+def worded(page: WebPage, call: Call) -> Call:
+    """The call with its elements named in words where `numbered` finds these again."""
+    return call.aimed({one: _words_of(page, one) for one in call.targets})
+
+
+def _words_of(page: WebPage, number: str) -> str:
+    element, before = page.elements.get(number), ""
+    if element is None:
+        return number
+    for line in page.lines:
+        if line is element:
+            break
+        before = line.text.split(" | ")[0] if isinstance(line, Text) else before
+    words = f"{element.role} {element.name}"
+    return next((one for one in (words, f"{words} of {before}") if _number_of(page, one) == number), number)
 
 
 def can(page: WebPage, call: Call) -> bool:

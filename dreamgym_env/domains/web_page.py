@@ -125,6 +125,20 @@ def page_of(state: str) -> WebPage | None:
         return None
 
 
+def find_element(page: WebPage, role: str, name: str, before: str = "") -> Element | None:
+    """The first element of this role and name that is not disabled; with `before`, the first behind the row that begins
+    with this cell, or where none does, behind a text that has this in it."""
+    texts = [one.text for one in page.lines if isinstance(one, Text)]
+    first = next((text for text in texts if text.split(" | ")[0] == before), None)
+    passed = not before
+    for line in page.lines:
+        if isinstance(line, Text):
+            passed = passed or (before in line.text if first is None else line.text == first)
+        elif passed and (line.role, line.name) == (role, name) and "disabled" not in line.flags:
+            return line
+    return None
+
+
 def readable(state: str, most: int = 2) -> str:
     """The text without the lines that are none of a page, its elements numbered anew, where these are at most so many;
     else as it is."""

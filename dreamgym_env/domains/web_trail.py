@@ -71,6 +71,12 @@ def link_key(page: WebPage, element: Element) -> Key:
     return (page.url, before, element.name, str(same))
 
 
+def target_key(page: WebPage, element: Element) -> Key:
+    """What decides where a link leads: as `link_key`, but the rows of a list are the same ones however it is sorted,
+    searched or turned over."""
+    return link_key(replace(page, url=page.url.partition("?")[0]), element)
+
+
 @dataclass
 class Trail:
     """An episode's way through its sites.

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import gymnasium as gym
 
 from dreamgym_env.domains.web import WebDomain
-from dreamgym_env.domains.web_actions import Call, can, parse_call
+from dreamgym_env.domains.web_actions import Call, can
 from dreamgym_env.domains.web_page import WebPage, render
 from dreamgym_env.spaces import Unicode
 from dreamgym_env.types import BROKEN, DreamGymError, EndReason, StepContext, Task, Transition
@@ -116,7 +116,7 @@ class WebEnv(gym.Env[str, str]):
         if not isinstance(action, str):
             raise TypeError(f"`action` must be a str such as \"click('12')\", got {type(action).__name__}")
         before, last = self.state, self.step_count + 1 >= self.horizon
-        call = parse_call(action, self.domain.grammar)
+        call = self.domain.call_of(self.state, action)
         outcome, possible = self._act(call, last)
         success = outcome.success and outcome.problem is None
         self.end_reason = outcome.problem

@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from dreamgym_env.domains.web import WEBARENA
 from dreamgym_env.domains.web_actions import ENDS, Call
+from dreamgym_env.domains.web_trail import Key
 from dreamgym_env.types import EndReason, LanguageModel, ModelError, Task
 
 from ..arguments import one_of
@@ -25,7 +26,8 @@ class WebArenaEnv(WebEnv):
     `Unicode()`, BrowserGym's actions: `click('3')`, `dblclick`, `hover`, `focus`, `clear`, `fill('3', 'text')`,
     `press('3', 'Enter')`, `select_option('3', 'label')`, `drag_and_drop('3', '5')`, `scroll(0, 200)`, `noop()`,
     `goto('http://...')`, `go_back()`, `go_forward()`, `new_tab()`, `tab_close()`, `tab_focus(0)`,
-    `send_msg_to_user('...')`, `report_infeasible('...')`, with the numbers that the page's text shows.
+    `send_msg_to_user('...')`, `report_infeasible('...')`, with the numbers that the page's text shows or in words:
+    `click('link Orders')`, `click('link View of 000000170')` in that row.
 
     ## Observation space
     `Unicode()`: the page as text, see `dreamgym_env.domains.web_page`. Sites have their public names in addresses
@@ -98,6 +100,7 @@ class WebArenaEnv(WebEnv):
             tasks = [f"{'local' if self.local else 'webarena'}-{task_id}"]
         self._chosen = self._scored(chosen(self.configs, subset, split, tasks), judge)
         self.judge = _load_judge(judge)
+        self.survey: dict[Key, str | None] = {}
         self.map, self._instance, self._world = self._sites()
         self._class = task_class()
 
@@ -117,12 +120,13 @@ class WebArenaEnv(WebEnv):
         return Task(task_id, WEBARENA.name, " ".join(config["intent"].split()), "", split=split_of(task_id, config))
 
     def demonstrator(self, name: str, seed: int) -> Any:
-        """A policy for offline data by name, see `local.oracle.demonstrator`; on local sites only."""
+        """A policy for offline data by name, see `local.oracle.demonstrator`; on local sites only. Surveyors share what
+        they have opened."""
         from .local.oracle import demonstrator
 
         if not self.local:
             raise ValueError(f"demonstrators know the local sites only: sites='local', got {name!r}")
-        return demonstrator(name, seed)
+        return demonstrator(name, seed, self.survey)
 
     def reader(self, slip: float, seed: int) -> Any:
         """A scripted agent on the local sites that reads states and instruction only, for dreams too."""
@@ -134,7 +138,8 @@ class WebArenaEnv(WebEnv):
         super().close()
         if self._world is not None:
             self._world.close()
-            self.map, self._instance, self._world = self._sites()
+            self.survey: dict[Key, str | None] = {}
+        self.map, self._instance, self._world = self._sites()
 
     def _sites(self) -> tuple[SiteMap, Any, Any]:
         if self.local:

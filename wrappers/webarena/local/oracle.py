@@ -10,13 +10,13 @@ from typing import Any
 
 from dreamgym_env.domains.web_actions import ENDS
 from dreamgym_env.domains.web_goals import reached
-from dreamgym_env.domains.web_page import Element, Text, WebPage
-from dreamgym_env.domains.web_trail import Key, link_key
+from dreamgym_env.domains.web_page import Element, Text, WebPage, find_element
+from dreamgym_env.domains.web_trail import Key, link_key, target_key
 from dreamgym_env.types import Task, Transition
 
 from .tasks import Move, plan_of
 
-_NAME = re.compile(r"(oracle|random|crawler|slips|careless)(?:-(0?\.\d+|[01]))?$")
+_NAME = re.compile(r"(oracle|random|crawler|surveyor|slips|careless)(?:-(0?\.\d+|[01]))?$")
 LONG = 4000
 """Pixels of one scroll; more than a cut page shows."""
 
@@ -45,7 +45,7 @@ class Oracle:
             message = self._said(real.page, move)
             self.thought = grounds(real.task, real.transitions, message)
             return f"{move.verb}({message!r})"
-        element = place(real.page, move)
+        element = find_element(real.page, move.role, move.name, move.after)
         if element is not None:
             self.done, self.scrolled = self.done + 1, False
             action = self._done(real.page, move, element)
@@ -89,17 +89,6 @@ def grounds(task: Task, history: Sequence[Transition], message: str) -> str:
     for a wrong one."""
     found = reached(task, history, message)
     return re.sub(r"^\[\d+\] ", "", found.lines[-1]) if found.met and found.lines else ""
-
-
-def place(page: WebPage, move: Move) -> Element | None:
-    """The element that a move means on this page; None where it is not shown."""
-    passed = not move.after
-    for line in page.lines:
-        if isinstance(line, Text):
-            passed = passed or move.after in line.text
-        elif passed and (line.role, line.name) == (move.role, move.name) and "disabled" not in line.flags:
-            return line
-    return None
 
 
 class Careless(Oracle):
@@ -182,18 +171,55 @@ class Crawler(Oracle):
         return links[key]
 
 
-def demonstrator(name: str, seed: int) -> Oracle:
+class Surveyor(Oracle):
+    """Opens each link of the sites once in all of the episodes that share `survey`: one that is in view, else it goes
+    to the address of a page that has one. It is done after about 14 steps.
+
+    Args:
+        survey: where each link stands that was seen, None of those that were opened; is added to.
+    """
+
+    def __init__(self, seed: int, survey: dict[Key, str | None]) -> None:
+        super().__init__(0.0, seed)
+        self.survey = survey
+
+    def act(self, env: Any) -> str:
+        """The next action, as text."""
+        real = env.unwrapped
+        page: WebPage = real.page
+        links = {target_key(page, one): one for one in page.elements.values() if one.role == "link"}
+        for key in links:
+            self.survey.setdefault(key, page.url)
+        fresh = [key for key in links if self.survey[key] is not None]
+        if real.transitions and self.rng.random() < 1 / 14:
+            return "send_msg_to_user('Done.')"
+        if fresh:
+            key = self.rng.choice(fresh)
+            self.survey[key] = None
+            return f"click('{links[key].number}')"
+        if page.below:
+            return f"scroll(0, {LONG})"
+        self.survey.update({key: None for key, url in self.survey.items() if url == page.url})  # they are gone
+        url = next((one for one in self.survey.values() if one is not None), None)
+        return f"goto({url!r})" if url else "send_msg_to_user('Done.')"
+
+
+def demonstrator(name: str, seed: int, survey: dict[Key, str | None]) -> Oracle:
     """An agent by name: `oracle`, `slips-0.3` (the oracle, which does something else three times in ten and makes it
-    good), `careless-0.3` (does three moves in ten wrongly and goes on), `crawler` or `random`.
+    good), `careless-0.3` (does three moves in ten wrongly and goes on), `crawler`, `surveyor` (which shares `survey`
+    with those before it) or `random`.
 
     Raises:
         ValueError: no such name, or a number outside [0, 1].
     """
     match = _NAME.match(name)
     if not match or (match[1] in ("slips", "careless")) != bool(match[2]):
-        raise ValueError(f"`policy` must be oracle, crawler, random, slips-P or careless-P, P in [0, 1], got {name!r}")
+        known = "oracle, crawler, surveyor, random, slips-P or careless-P, P in [0, 1]"
+        raise ValueError(f"`policy` must be {known}, got {name!r}")
     if match[1] == "careless":
         return Careless(float(match[2]), seed)
+    if match[1] == "surveyor":
+        return Surveyor(seed, survey)
     if match[1] in ("crawler", "random"):
         return Crawler(seed) if match[1] == "crawler" else Random(seed)
     return Oracle(float(match[2] or 0), seed)

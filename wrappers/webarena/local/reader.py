@@ -6,10 +6,10 @@ import random
 from collections.abc import Sequence
 
 from dreamgym_env.domains.web_actions import ENDS, parse_call
-from dreamgym_env.domains.web_page import WebPage, page_of
+from dreamgym_env.domains.web_page import WebPage, find_element, page_of
 from dreamgym_env.types import Task, Transition
 
-from .oracle import LONG, action_on, grounds, place, thought_of
+from .oracle import LONG, action_on, grounds, thought_of
 from .tasks import Move, plan_of
 
 
@@ -52,7 +52,7 @@ def action_of(page: WebPage, move: Move) -> str | None:
     """The move as an action on this page; None where its element is not shown."""
     if not move.role:
         return f"{move.verb}({move.value!r})"
-    element = place(page, move)
+    element = find_element(page, move.role, move.name, move.after)
     return None if element is None else action_on(move, element)
 
 
