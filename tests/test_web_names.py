@@ -87,7 +87,7 @@ def test_a_dream_hears_words() -> None:
     assert (state, info["possible"], dream.transitions[1].action) == (PROJECT, False, "click('link nobody')")
 
 
-def test_demonstrations_in_words_need_no_thought_for_them() -> None:
+def test_demonstrations_in_words() -> None:
     task = Task("t", "webarena", "Open it.", HOME)
     steps = (
         Transition(task, 0, HOME, "click('4')", ISSUES, thought="click link tidepool"),
@@ -95,7 +95,7 @@ def test_demonstrations_in_words_need_no_thought_for_them() -> None:
     )
     found = named(Trajectory(task, steps, "success"), WEBARENA)
     assert [(one.thought, one.action) for one in found.transitions] == [
-        ("", "click('link tidepool')"),
+        ("click link tidepool", "click('link tidepool')"),
         ("text 'Jobs'", "send_msg_to_user('Done.')"),
     ]
     assert named(found, object()) is found  # type: ignore[arg-type]

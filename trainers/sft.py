@@ -48,7 +48,7 @@ class SFTConfig:
     """Whether responses with an impossible action are shown but not learned."""
     by_name: bool = False
     """Whether actions name their elements in words, where the domain has such a form (`click('link Orders')`, the web
-    worlds); thoughts that would say the same are left out."""
+    worlds)."""
     max_episodes: int | None = None
     """At most so many training episodes, taken in the files' order; None for all."""
     history: int | None = None

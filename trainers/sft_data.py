@@ -48,18 +48,12 @@ class Demonstrations:
 
 
 def named(trajectory: Trajectory, domain: Domain) -> Trajectory:
-    """The episode with actions that name elements in words (`Domain.by_name`) and without what these would think, which
-    is as much; the episode as it is where the domain has no such form."""
+    """The episode with actions that name elements in words (`Domain.by_name`); as it is where the domain has none."""
     by_name: Callable[[str, str], str] | None = getattr(domain, "by_name", None)
     if by_name is None:
         return trajectory
-    steps = [(step, by_name(step.state, step.action)) for step in trajectory.transitions]
-    return replace(
-        trajectory,
-        transitions=tuple(
-            step if action == step.action else replace(step, action=action, thought="") for step, action in steps
-        ),
-    )
+    steps = (replace(step, action=by_name(step.state, step.action)) for step in trajectory.transitions)
+    return replace(trajectory, transitions=tuple(steps))
 
 
 def demonstration_rollout(
