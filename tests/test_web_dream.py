@@ -591,7 +591,7 @@ def test_no_task_of_the_local_sites_that_is_kept_from_training_is_dreamed() -> N
     seeds = {split: {task.task_id for task in choose_tasks(None, "webarena", split)} for split in get_args(Split)}
     real = {split: set(chosen(configs, "all", split, None)) for split in get_args(Split)}
     assert seeds["held_out"] == real["held_out"]
-    assert seeds["train"] == {one for one in real["train"] if configs[one]["task_id"] < 491}  # of the later ones none
+    assert seeds["train"] == real["train"]
 
 
 def test_what_is_bundled_of_miniwob_has_none_of_its_words() -> None:

@@ -4,7 +4,7 @@ Run: `python -m dreamgym_env.trainers.collect --out runs/train.jsonl --episodes 
 The environment offers its demonstrators by name (`env.unwrapped.demonstrator(name, seed)`); any object with
 `act(env) -> str` serves. One without demonstrators is played at random. What `info` must hold: `docs/own-world.md`.
 What an episode draws depends on the seed and its number alone, so that a stopped collection that goes on (`--resume`)
-writes what it would have written.
+writes what it would have written (but for demonstrators that remember earlier episodes, as the local sites' surveyor).
 """
 
 from __future__ import annotations
