@@ -138,8 +138,7 @@ class WebArenaEnv(WebEnv):
         super().close()
         if self._world is not None:
             self._world.close()
-            self.survey: dict[Key, str | None] = {}
-        self.map, self._instance, self._world = self._sites()
+            self.map, self._instance, self._world = self._sites()
 
     def _sites(self) -> tuple[SiteMap, Any, Any]:
         if self.local:
