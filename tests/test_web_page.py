@@ -7,7 +7,7 @@ import pytest
 from dreamgym_env import Prediction, StepContext, Task
 from dreamgym_env.domain import load_domain
 from dreamgym_env.domains.web import MINIWOB, WEBARENA
-from dreamgym_env.domains.web_actions import ONE_PAGE, can, offered, parse, parse_call
+from dreamgym_env.domains.web_actions import ONE_PAGE, can, offered, parse_call
 from dreamgym_env.domains.web_page import Element, Text, WebPage, read, render
 
 PAGE = WebPage(
@@ -91,10 +91,10 @@ def test_what_is_no_page(broken: str) -> None:
     ],
 )
 def test_actions_are_read(written: str, read_as: str) -> None:
-    action = parse(written)
+    action = WEBARENA.parse_action("", written)
     assert action is not None
     assert action.text == read_as
-    assert parse(action.text) == action
+    assert WEBARENA.parse_action("", action.text) == action
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_actions_are_read(written: str, read_as: str) -> None:
     ],
 )  # fmt: skip
 def test_nonsense_is_no_action(nonsense: str) -> None:
-    assert parse(nonsense) is None
+    assert WEBARENA.parse_action("", nonsense) is None
 
 
 def test_what_a_page_can_do() -> None:

@@ -14,6 +14,9 @@ from urllib.parse import urlencode
 import pytest
 from web_browser import make_local, missing
 
+from dreamgym_env.domains.web import WEBARENA
+from dreamgym_env.domains.web_page import read
+from dreamgym_env.domains.web_trail import target_key
 from dreamgym_env.types import Trajectory
 from dreamgym_env.wrappers.webarena.configs import chosen, filled, read_configs, split_of
 from dreamgym_env.wrappers.webarena.local.content import PASSWORD, USERS
@@ -224,6 +227,15 @@ def test_demonstrators() -> None:
     assert again.transitions == crawled.transitions
     opened = [state.split("\n")[1] for state in states]
     assert len(set(opened)) >= min(5, len(opened) // 2), "pages are not opened over and over"
+    followed = Counter[Any]()
+    for seed in range(3):
+        surveyed, _ = play(env, env.demonstrator("surveyor", seed), "local-10")
+        for step in surveyed.transitions:
+            call, page = WEBARENA.call_of(step.state, step.action), read(step.state)
+            if call and call.name == "click":
+                followed[target_key(page, page.elements[call.targets[0]])] += 1
+    assert len(followed) > 10
+    assert set(followed.values()) == {1}, "a link is opened once in all episodes"
     for name in ("nobody", "slips", "oracle-0.3", "slips-2"):
         with pytest.raises(ValueError, match="`policy` must be oracle, crawler, surveyor, random, slips-P or"):
             env.demonstrator(name, 0)
