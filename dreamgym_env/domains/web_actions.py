@@ -8,7 +8,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-from dreamgym_env.domains.web_page import Element, Text, WebPage, find_element
+from dreamgym_env.domains.web_page import Element, WebPage, find_element, heading_over
 
 TYPED = frozenset(("textbox", "searchbox", "spinbutton", "date", "datetime", "inputtime", "colorwell"))
 LISTS = frozenset(("combobox", "listbox"))
@@ -138,13 +138,11 @@ def worded(page: WebPage, call: Call) -> Call:
 
 
 def _words_of(page: WebPage, number: str) -> str:
-    element, before = page.elements.get(number), ""
+    element = page.elements.get(number)
     if element is None:
         return number
-    for line in page.lines:
-        if line is element:
-            break
-        before = line.text.split(" | ")[0] if isinstance(line, Text) else before
+    over = heading_over(page, element)
+    before = over.text.split(" | ")[0] if over else ""
     words = f"{element.role} {element.name}"
     return next((one for one in (words, f"{words} of {before}") if _number_of(page, one) == number), number)
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dreamgym_env.domains.web_actions import ENDS, Call, can
-from dreamgym_env.domains.web_page import Element, Line, WebPage
-from dreamgym_env.domains.web_sites import End, Rules, form_of, heading_over, is_field, told_fields
+from dreamgym_env.domains.web_page import Element, Line, WebPage, heading_over
+from dreamgym_env.domains.web_sites import End, Rules, form_of, is_field, told_fields
 from dreamgym_env.types import StepContext
 
 TYPING = frozenset(("fill", "clear", "select_option"))

@@ -139,6 +139,17 @@ def find_element(page: WebPage, role: str, name: str, before: str = "") -> Eleme
     return None
 
 
+def heading_over(page: WebPage, element: Element) -> Text | None:
+    """The row that an element stands in, or the text that it stands under."""
+    before = None
+    for line in page.lines:
+        if isinstance(line, Text):
+            before = line
+        elif line.number == element.number:
+            return before
+    return None
+
+
 def readable(state: str, most: int = 2) -> str:
     """The text without the lines that are none of a page, its elements numbered anew, where these are at most so many;
     else as it is."""

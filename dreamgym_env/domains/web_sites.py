@@ -8,7 +8,7 @@ from typing import Protocol
 
 from dreamgym_env.domains.web_actions import ENDS, TYPED, Call
 from dreamgym_env.domains.web_goals import Check, Reached, reached
-from dreamgym_env.domains.web_page import Element, Text, WebPage
+from dreamgym_env.domains.web_page import Element, WebPage
 from dreamgym_env.domains.web_trail import Trail
 from dreamgym_env.types import StepContext
 
@@ -87,17 +87,6 @@ class SiteRules:
         if call.name == "report_infeasible":
             return Reached(None)
         return reached(context.task, context.history, str(call.arguments[0]))
-
-
-def heading_over(page: WebPage, element: Element) -> Text | None:
-    """The row that an element stands in, or the text that it stands under."""
-    before = None
-    for line in page.lines:
-        if isinstance(line, Text):
-            before = line
-        elif line.number == element.number:
-            return before
-    return None
 
 
 def form_of(page: WebPage, button: Element) -> list[Element]:
