@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from dreamgym_env.echo import Echo, guess
+from dreamgym_env.echo import Echo, guess, tokens_at_once
 from dreamgym_env.kept_rows import KeptRows
 from dreamgym_env.types import Completion, ModelError, Sampling
 
@@ -171,11 +171,12 @@ class PrefixEngine:
         counts.prefilled += sum(map(len, prompts)) - sum(kept)
         order = sorted(range(len(prompts)), key=slots.__getitem__)  # the item in each slot of the window
         echoes = [Echo(prompt, limit) for prompt, limit in zip(prompts, answers.limits, strict=True)]
+        most = tokens_at_once(decoder.model.num_parameters(), decoder.device.type)
         answers.draw(order, logits[order][:, None])
         while not answers.done:
             self._compact(first, order, slots, answers)
             window = slice(first, first + len(order))
-            guesses = guess(echoes, answers.ids, order)
+            guesses = guess(echoes, answers.ids, order, most)
             tokens = [[answers.ids[item][-1], *found] for item, found in zip(order, guesses, strict=True)]
             self._make_room(int(decoder.lengths[window].max()) + len(tokens[0]))
             before = decoder.lengths[window].copy()

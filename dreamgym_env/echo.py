@@ -15,7 +15,7 @@ MATCH = 3
 LONGEST = 16
 """Tokens guessed for one answer at a time, at most."""
 TOGETHER = 128
-"""Tokens read at once, at most, for the sake of guesses: beyond, a token more costs as much as a step more."""
+"""Tokens that a CPU reads at once, at most, for the sake of guesses: beyond, a token more costs as much as a step."""
 
 
 class Echo:
@@ -51,9 +51,16 @@ class Echo:
         return followed
 
 
-def guess(echoes: Sequence[Echo], answers: Sequence[Sequence[int]], items: Sequence[int]) -> list[list[int]]:
-    """As many guessed tokens for each answer of `items`: zeros where it has no guess, none where no answer has one."""
-    room = min(LONGEST, TOGETHER // len(items) - 1)
+def tokens_at_once(parameters: int, device: str) -> int:
+    """Tokens to read at once, at most, for the sake of guesses. A GPU takes a millisecond or more to start a step of
+    any model, however small: time in which it reads as many tokens as have 2.5e11 parameters between them."""
+    return TOGETHER if device != "cuda" else max(512, min(8192, 10**12 // (4 * parameters)))
+
+
+def guess(echoes: Sequence[Echo], answers: Sequence[Sequence[int]], items: Sequence[int], most: int) -> list[list[int]]:
+    """As many guessed tokens for each answer of `items`, with its last one `most` in all: zeros where it has no guess,
+    none where no answer has one."""
+    room = min(LONGEST, most // len(items) - 1)
     if room < 1:
         return [[] for _ in items]
     found = []

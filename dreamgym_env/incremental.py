@@ -9,6 +9,7 @@ width, N heads, K key-value heads, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     Attend = Callable[[Layer, torch.Tensor], torch.Tensor]
 
-PREFILL_TOKENS = 512
+PREFILL_TOKENS, GPU_PREFILL_TOKENS = 512, 4096
 """Tokens fed at once while reading: bounds the working memory without costing speed."""
 
 
@@ -115,12 +116,14 @@ class IncrementalDecoder:
         import torch
 
         last = torch.empty(len(slots), self.embedding.shape[1], device=self.device, dtype=self.dtype)
-        for pieces in _chunks(slots, tails, self.lengths, PREFILL_TOKENS):
+        budget = GPU_PREFILL_TOKENS if self.device.type == "cuda" else PREFILL_TOKENS
+        for pieces in _chunks(slots, tails, self.lengths, budget):
             ids = torch.tensor([token for piece in pieces for token in piece.ids], device=self.device)
             rows = np.concatenate([np.full(len(piece.ids), piece.slot) for piece in pieces])
             positions = np.concatenate([np.arange(piece.start, piece.start + len(piece.ids)) for piece in pieces])
             ends = torch.from_numpy(np.cumsum([len(piece.ids) for piece in pieces]) - 1).to(self.device)
-            hidden = self._forward(ids, rows, positions, self._attend_pieces(pieces), ends)
+            with _without_plans():
+                hidden = self._forward(ids, rows, positions, self._attend_pieces(pieces), ends)
             last[[piece.index for piece in pieces]] = hidden
             for piece in pieces:
                 self.lengths[piece.slot] = piece.start + len(piece.ids)
@@ -135,7 +138,8 @@ class IncrementalDecoder:
         positions = self.lengths[first : first + count, None] + np.arange(new)
         rows = np.arange(first, first + count).repeat(new)
         attend = self._attend_window(first, positions)
-        hidden = self._forward(tokens.flatten(), rows, positions.reshape(-1), attend)
+        with _without_plans():
+            hidden = self._forward(tokens.flatten(), rows, positions.reshape(-1), attend)
         self.lengths[first : first + count] += new
         return self._logits(hidden).view(count, new, -1)
 
@@ -248,6 +252,19 @@ class IncrementalDecoder:
             return torch.cat(mixed)
 
         return attend
+
+
+@contextmanager
+def _without_plans() -> Iterator[None]:
+    """Attention by other kernels than cuDNN's, which makes a plan for every new length: here each call has one."""
+    import torch
+
+    allowed = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(allowed)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["ChatModel", "LanguageModel", "TransformersModel", "load_language_model"]
 
 CACHE_BYTES = 2 << 30
+MAX_BATCH, GPU_MAX_BATCH = 128, 1024
+"""On a GPU a step of a small model takes as long for a thousand rows as for one."""
 
 
 class TransformersModel:
@@ -33,9 +35,9 @@ class TransformersModel:
         tokenizer: its tokenizer, with a chat template if conversations are to be completed.
         max_context: tokens of prompt and answer together; None is what the model's config says.
         keep_prefix: whether to keep what has been read.
-        max_batch: prompts that are decoded together, at most.
+        max_batch: prompts that are decoded together, at most; None is 128, or on a GPU 1,024.
         cache_bytes: memory for kept rows; None is 2 GiB, or on a GPU half of what is free at the first call.
-        max_cached_rows: rows kept, at most.
+        max_cached_rows: rows kept, at most; None is twice `max_batch`.
         seed: of the model's own random numbers.
     """
 
@@ -46,18 +48,19 @@ class TransformersModel:
         *,
         max_context: int | None = None,
         keep_prefix: bool = True,
-        max_batch: int = 128,
+        max_batch: int | None = None,
         cache_bytes: int | None = None,
-        max_cached_rows: int = 256,
+        max_cached_rows: int | None = None,
         seed: int = 0,
     ) -> None:
         for name, value in (("max_batch", max_batch), ("max_cached_rows", max_cached_rows)):
-            if value < 1:
-                raise ValueError(f"`{name}` must be >= 1, got {value}")
+            if value is not None and value < 1:
+                raise ValueError(f"`{name}` must be >= 1 or None, got {value}")
         self._model, self._tokenizer = model, tokenizer
         self.max_context = max_context or _config_context(model)
-        self.keep_prefix, self.max_batch = keep_prefix, max_batch
-        self.cache_bytes, self.max_cached_rows = cache_bytes, max_cached_rows
+        self.keep_prefix, self.cache_bytes = keep_prefix, cache_bytes
+        self.max_batch = max_batch or (GPU_MAX_BATCH if self.device.type == "cuda" else MAX_BATCH)
+        self.max_cached_rows = max_cached_rows or 2 * self.max_batch
         self.counts = TokenCounts()
         self.stop_ids = _stop_ids(model, tokenizer)
         self._engine: PrefixEngine | None = None

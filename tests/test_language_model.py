@@ -23,7 +23,7 @@ from transformers import (
 
 from dreamgym_env import echo
 from dreamgym_env.decoding import Answers, is_looping, pick
-from dreamgym_env.echo import Echo, guess
+from dreamgym_env.echo import Echo, guess, tokens_at_once
 from dreamgym_env.incremental import IncrementalDecoder
 from dreamgym_env.language_model import TransformersModel, load_language_model
 from dreamgym_env.types import LanguageModel, ModelError, Sampling
@@ -318,9 +318,16 @@ def test_an_echo_is_what_followed_the_last_time_the_same_was_said() -> None:
     assert heard.guess(8) == [6, 7, 8, 1, 2, 3, 6, 7]
     heard.follow([1, 2, 3, 4])
     assert heard.guess(2) == [5, 1]
-    found = guess([heard, Echo([9, 9], 4), Echo([1, 2], 1)], [[1, 2, 3, 4], [9, 9, 9], [7]], [1, 2, 0])
+    found = guess([heard, Echo([9, 9], 4), Echo([1, 2], 1)], [[1, 2, 3, 4], [9, 9, 9], [7]], [1, 2, 0], 128)
     assert found == [[9] * 16, [0] * 16, [5, 1, 2, 3, 6, 7, 8, 1, 2, 3, 4, 5, 1, 2, 3, 6]]
-    assert guess([Echo([1], 4)], [[2]], [0]) == [[]]
+    assert guess([Echo([1], 4)], [[2]], [0], 128) == [[]]
+    assert [len(row) for row in guess([heard] * 9, [[1, 2, 3, 4]] * 9, range(9), 50)] == [4] * 9
+    assert guess([heard] * 9, [[1, 2, 3, 4]] * 9, range(9), 17) == [[]] * 9
+
+
+def test_a_gpu_guesses_for_more_answers_at_once_the_smaller_the_model() -> None:
+    assert tokens_at_once(3_300_000, "cpu") == tokens_at_once(7_000_000_000, "cpu") == 128
+    assert [tokens_at_once(size, "cuda") for size in (3_300_000, 10**8, 7 * 10**9)] == [8192, 2500, 512]
 
 
 def test_diverged_weights_are_told() -> None:
