@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,9 @@ def test_filters_count_what_they_leave_out() -> None:
     assert (len(data.train), len(data.held_out), data.broken) == (len(wins), 1, 1)
     assert data.failed == 40 - len(wins) > 0
     assert len(load_demonstrations(config(success_only=False, max_episodes=7), tokenizer, given).train) == 7
+    tasks = Counter(t.task.task_id for t in wins)
+    few = load_demonstrations(config(per_task=2), tokenizer, given)
+    assert len(few.train) == sum(min(2, count) for count in tasks.values()) == len(wins) - few.spare < len(wins)
     short = load_demonstrations(config(max_tokens=40), tokenizer, given)
     assert len(short.train) + short.too_long == len(wins)
     assert short.too_long > 0
@@ -266,5 +270,7 @@ def test_config_says_what_is_wrong() -> None:
         config(epochs=0)
     with pytest.raises(ValueError, match="`max_episodes` must be >= 1 or None, got 0"):
         config(max_episodes=0)
+    with pytest.raises(ValueError, match="`per_task` must be >= 1 or None, got 0"):
+        config(per_task=0)
     with pytest.raises(ValueError, match="`trajectories` must name at least one file"):
         config(trajectories=())

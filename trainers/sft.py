@@ -51,6 +51,9 @@ class SFTConfig:
     worlds)."""
     max_episodes: int | None = None
     """At most so many training episodes, taken in the files' order; None for all."""
+    per_task: int | None = None
+    """At most so many training episodes of one task, the first of the files; None for all. For a policy's own successes
+    (rejection sampling): it has most of what it does well already, and needs what it seldom does."""
     history: int | None = None
     """None: a sequence is a whole conversation. k >= 0: a sequence is one turn, which shows the last k steps. RL and
     evaluation must show the agent the same (their `history`)."""
@@ -115,8 +118,9 @@ class SFTConfig:
             raise ValueError("`trajectories` must name at least one file, got none")
         if self.epochs <= 0:
             raise ValueError(f"`epochs` must be > 0, got {self.epochs}")
-        if self.max_episodes is not None and self.max_episodes < 1:
-            raise ValueError(f"`max_episodes` must be >= 1 or None, got {self.max_episodes}")
+        for name in ("max_episodes", "per_task"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be >= 1 or None, got {getattr(self, name)}")
         if self.history is not None and self.history < 0:
             raise ValueError(f"`history` must be >= 0 or None, got {self.history}")
         for name in ("permute_share", "label_share", "number_share"):
@@ -186,6 +190,7 @@ def train(config: SFTConfig, trajectories: Iterable[Trajectory]) -> dict[str, An
         "failed": data.failed,
         "broken": data.broken,
         "too_long": data.too_long,
+        "spare": data.spare,
         "steps": trainer.steps,
         "tokens": trainer.tokens,
         "held_out_loss_before": before,

@@ -4,6 +4,7 @@ drawn anew."""
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,8 @@ class Demonstrations:
     failed: int = 0
     broken: int = 0
     too_long: int = 0
+    spare: int = 0
+    """More of a task than `per_task`."""
 
 
 def named(trajectory: Trajectory, domain: Domain) -> Trajectory:
@@ -117,7 +120,8 @@ def load_demonstrations(config: SFTConfig, tokenizer: Any, trajectories: Iterabl
     said: list[str] = []
     read: list[str] = []
     domains: dict[str, None] = {}
-    counts = {"failed": 0, "broken": 0, "too_long": 0, "held_out_episodes": 0}
+    counts = {"failed": 0, "broken": 0, "too_long": 0, "spare": 0, "held_out_episodes": 0}
+    taken = Counter[str]()
     encoder = Encoder(tokenizer, config)
     for trajectory in trajectories:
         reason = _unwanted(trajectory, config.success_only)
@@ -130,7 +134,10 @@ def load_demonstrations(config: SFTConfig, tokenizer: Any, trajectories: Iterabl
         elif trajectory.task.split == "held_out":
             held_out += examples
             counts["held_out_episodes"] += 1
+        elif config.per_task is not None and taken[trajectory.task.task_id] >= config.per_task:
+            counts["spare"] += 1
         elif config.max_episodes is None or len(instructions) < config.max_episodes:
+            taken[trajectory.task.task_id] += 1
             train += examples
             instructions.append(trajectory.task.instruction)
             said.append(said_in(trajectory))
