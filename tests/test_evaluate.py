@@ -65,7 +65,7 @@ def test_success_by_task_type() -> None:
 
 def test_few_tasks_are_played_again() -> None:
     tasks = [make_task(0), make_task(1)]
-    assert choose_episodes(tasks, 5) == [*tasks, *tasks, tasks[0]]
+    assert choose_episodes(tasks, 5) == [tasks[0]] * 3 + [tasks[1]] * 2
     assert choose_episodes(tasks, 5, spread=True) == choose_episodes(tasks, 5)
     ten = [make_task(index) for index in range(10)]
     assert choose_episodes(ten, 4) == ten[:4]

@@ -210,9 +210,10 @@ def _by_type(rollouts: Sequence[Rollout], task_type: Callable[[Task], str]) -> d
 
 
 def choose_episodes(tasks: Sequence[Task], episodes: int, spread: bool = False) -> list[Task]:
-    """The first `episodes` tasks, or with `spread` as many from all of them; over and over where there are fewer."""
+    """The first `episodes` tasks, or with `spread` as many from all of them. Where there are fewer tasks each comes
+    several times, one after the other, so that what a model reads of a task it reads once for all of them."""
     step = max(1.0, len(tasks) / episodes) if spread else 1.0
-    return [tasks[int(index * step) % len(tasks)] for index in range(episodes)]
+    return [tasks[place] for place in sorted(int(index * step) % len(tasks) for index in range(episodes))]
 
 
 def evaluate(

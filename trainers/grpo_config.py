@@ -98,14 +98,21 @@ PRESETS = {
         ),
     ),
     "laptop/webarena": (
-        f"{_SMALL}, in the bundled dream of WebArena's local sites: half of the tasks of a round are learned from.",
+        f"{_SMALL}, in the bundled dream of WebArena's local sites: what went better than its group is learned from; "
+        "pushed away from its failures this policy forgets how to copy.",
         replace(
             _LAPTOP_PENALTIES,
             env_id="DreamGym-WebArena-v0",
             settings=("horizon=15",),
             updates=12,
             tasks_per_update=32,
-            keep_share=0.5,
+            num_envs=128,
+            keep_share=0.6,
+            negative_weight=0.0,
+            step_weight=1.0,
+            invalid_penalty=0.0,
+            impossible_penalty=0.0,
+            learning_rate=4e-4,
             max_tokens=80,
             context_tokens=8192,
         ),
