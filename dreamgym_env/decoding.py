@@ -153,6 +153,7 @@ class PrefixEngine:
     def __init__(self, decoder: IncrementalDecoder, cache_bytes: int, max_rows: int) -> None:
         self.decoder, self.cache_bytes, self.max_rows = decoder, cache_bytes, max_rows
         self.rows = KeptRows(decoder)
+        self.most_tokens = tokens_at_once(decoder.model.num_parameters(), decoder.device.type)
 
     def batch_size(self, positions: int) -> int:
         """How many rows of `positions` tokens fit the cache, at least 1."""
@@ -171,12 +172,11 @@ class PrefixEngine:
         counts.prefilled += sum(map(len, prompts)) - sum(kept)
         order = sorted(range(len(prompts)), key=slots.__getitem__)  # the item in each slot of the window
         echoes = [Echo(prompt, limit) for prompt, limit in zip(prompts, answers.limits, strict=True)]
-        most = tokens_at_once(decoder.model.num_parameters(), decoder.device.type)
         answers.draw(order, logits[order][:, None])
         while not answers.done:
             self._compact(first, order, slots, answers)
             window = slice(first, first + len(order))
-            guesses = guess(echoes, answers.ids, order, most)
+            guesses = guess(echoes, answers.ids, order, self.most_tokens)
             tokens = [[answers.ids[item][-1], *found] for item, found in zip(order, guesses, strict=True)]
             self._make_room(int(decoder.lengths[window].max()) + len(tokens[0]))
             before = decoder.lengths[window].copy()
