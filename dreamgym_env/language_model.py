@@ -36,7 +36,8 @@ class TransformersModel:
         max_context: tokens of prompt and answer together; None is what the model's config says.
         keep_prefix: whether to keep what has been read.
         max_batch: prompts that are decoded together, at most; None is 128, or on a GPU 1,024.
-        cache_bytes: memory for kept rows; None is 2 GiB, or on a GPU half of what is free at the first call.
+        cache_bytes: memory for kept rows; None is 2 GiB, or on a GPU a third of what this process may still take there
+            at the first call: policy and experience model keep as much each, and reading takes some too.
         max_cached_rows: rows kept, at most; None is twice `max_batch`.
         seed: of the model's own random numbers.
     """
@@ -272,7 +273,11 @@ def _config_context(model: Any) -> int:
 def _cache_bytes(device: torch.device) -> int:
     import torch
 
-    return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else CACHE_BYTES
+    if device.type != "cuda":
+        return CACHE_BYTES
+    free, total = torch.cuda.mem_get_info(device)
+    mine = round(total * torch.cuda.get_per_process_memory_fraction(device)) - torch.cuda.memory_reserved(device)
+    return max(0, min(free, mine)) // 3
 
 
 def _stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:

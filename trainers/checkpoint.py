@@ -137,6 +137,11 @@ def save_policy_into(
     partial.rmdir()
 
 
+def is_whole(folder: Path) -> bool:
+    """Whether a folder holds a policy: its weights are written last (`save_policy_into`)."""
+    return any((folder / name).exists() for name in _WEIGHTS)
+
+
 def save_module(file: Path, module: Any) -> None:
     """The weights of any network as safetensors."""
     from safetensors.torch import save_file

@@ -47,6 +47,7 @@ COMMANDS = {
     "measure": Command("single-step accuracy of an experience model", "measure", "MeasureConfig", prints=True),
     "audit": Command("hold a dream to account against reality", "audit", "AuditConfig", prints=True),
     "sft": Command("make a policy from demonstrations", "sft", "SFTConfig", "run"),
+    "rejection-sampling": Command("make a policy better by its own dreamed successes", "rejection_sampling", ""),
     "dpo": Command("make a policy better from successes and failures", "dpo", "DPOConfig", "run"),
     "grpo": Command("train a policy with GRPO, in a dream or for real", "grpo", "", "train"),
     "ppo": Command("train a policy with PPO, in a dream or for real", "ppo", "", "train"),

@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from dreamgym_env.checkpoints import in_bfloat16
 from dreamgym_env.trajectories import read_trajectories
@@ -32,6 +32,8 @@ from .supervised import Example, SupervisedConfig, Trainer, collate
 @dataclass(frozen=True)
 class SFTConfig:
     """How to make a policy from demonstrations."""
+
+    needs_trajectories: ClassVar[bool] = True
 
     model: str
     """Checkpoint folder or hub name to start from."""
@@ -114,7 +116,7 @@ class SFTConfig:
     """Seed of the order of batches, of new adapters and of what names are exchanged."""
 
     def __post_init__(self) -> None:
-        if not self.trajectories:
+        if self.needs_trajectories and not self.trajectories:
             raise ValueError("`trajectories` must name at least one file, got none")
         if self.epochs <= 0:
             raise ValueError(f"`epochs` must be > 0, got {self.epochs}")
