@@ -290,9 +290,9 @@ def begin(config: RejectionSamplingConfig) -> int:
         told = "; ".join(f"`{name}` was {begun.get(name)!r}, got {settings[name]!r}" for name in other)
         raise DataError(f"{folder} must be gone on with as it began: {told}")
     log = folder / "metrics.jsonl"
-    told_of = [row["update"] for row in read_metrics(log)] if log.exists() else []
-    done = [number for number in range(1, config.rounds + 1) if is_whole(config.policy_of(number))]
-    return max({0, *told_of} & {0, *done})
+    told_of = {int(row["update"]) for row in read_metrics(log)} if log.exists() else set[int]()
+    done = {number for number in range(1, config.rounds + 1) if is_whole(config.policy_of(number))}
+    return max(told_of & done, default=0)
 
 
 def main(config: RejectionSamplingConfig) -> dict[str, Any]:

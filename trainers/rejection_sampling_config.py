@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -90,26 +90,37 @@ class RejectionSamplingConfig(SFTConfig):
         return Path(self.output) / f"round_{number}" / "policy"
 
 
-_WEB = RejectionSamplingConfig(
-    env_id="DreamGym-WebArena-v0",
-    settings=("horizon=15",),
-    tasks_per_round=700,
-    by_name=True,
-    permute_share=0.5,
-    names="copied",
-    number_share=0.3,
-    micro_share=0.25,
-    learning_rate=6e-4,
-    max_tokens=4096,
-    batch_tokens=8192,
-    response_tokens=80,
-)
 PRESETS = {
     "small": ("The bundled policy in the bundled dream of WebShop, on a CPU.", RejectionSamplingConfig()),
-    "laptop/webarena": ("The bundled policy in the bundled dream of WebArena's local sites, on a CPU.", _WEB),
+    "laptop/webarena": (
+        "The bundled policy in the bundled dream of WebArena's local sites, on a CPU: it is taught to name elements in "
+        "words, names are exchanged and micro-sites learned beside, so that it keeps looking up.",
+        RejectionSamplingConfig(
+            env_id="DreamGym-WebArena-v0",
+            settings=("horizon=15",),
+            rounds=1,
+            tasks_per_round=400,
+            by_name=True,
+            permute_share=0.5,
+            names="copied",
+            number_share=0.3,
+            micro_share=0.25,
+            epochs=3.0,
+            learning_rate=6e-4,
+            max_tokens=4096,
+            batch_tokens=8192,
+            response_tokens=80,
+        ),
+    ),
     "laptop/miniwob": (
         "The bundled policy in the bundled dream of MiniWoB++, on a CPU.",
-        replace(_WEB, env_id="DreamGym-MiniWoB-v0", settings=(), response_tokens=48),
+        RejectionSamplingConfig(
+            env_id="DreamGym-MiniWoB-v0",
+            tasks_per_round=800,
+            permute_share=0.7,
+            learning_rate=4e-4,
+            response_tokens=48,
+        ),
     ),
 }
 """Name to (description, config)."""
