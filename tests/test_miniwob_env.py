@@ -33,11 +33,12 @@ def number(env: Any, role: str, name: str) -> str:
     return found[0]
 
 
-def test_all_tasks_open_and_show_a_page() -> None:
+@pytest.mark.parametrize("every", [25, pytest.param(1, marks=pytest.mark.slow)])
+def test_all_tasks_open_and_show_a_page(every: int) -> None:
     env = make_miniwob(task="all").unwrapped
     assert isinstance(env, MiniWoBEnv)
     assert len(env.names) == 125
-    for name in env.names[::25]:
+    for name in env.names[::every]:
         state, info = env.reset(options={"task_id": f"{name}-7"})
         assert read(state).url == f"miniwob/{name}.html"
         assert info["instruction"], name
