@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ pytestmark = pytest.mark.skipif(
     bool(missing("webarena", "text_generation")), reason=str(missing("webarena", "text_generation"))
 )
 
+AWAY = ("away", "new tab")
+"""Links of the odd site that lead outside."""
 REAL = {name: f"http://{name.replace('_', '-')}.test:{7000 + index}" for index, name in enumerate(NAMES)}
 REAL["shopping_admin"] += "/admin"
 
@@ -128,19 +131,30 @@ def config(number: int, **scored: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def shows(page: str) -> dict[str, Any]:
+    """Scored by whether a page, or what a function says is one, has a word that each page of the odd site has."""
+    return {
+        "eval_types": ["program_html"],
+        "program_html": [{"url": page, "locator": "", "required_contents": {"must_include": ["Odd"]}}],
+    }
+
+
 @pytest.fixture
 def odd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, Any]]:
-    """Settings for tasks on a real, misbehaving site; task 1 needs a judge."""
+    """Settings for tasks on real, misbehaving sites: task 1 needs a judge, 2 and 3 do not open, the evaluators of 4 to
+    8 find a site that fails or asks for a login, of 9 one that does neither."""
     fuzzy = {"eval_types": ["string_match"], "reference_answers": {"fuzzy_match": ["two cats"]}}
+    pages = ["__MAP__/error", "__REDDIT__/private", "func:shopping_get_latest_order_url()", "func:[][0]"]
     tasks = [
         config(0),
         config(1, **fuzzy),
         config(2) | {"start_url": "__MAP__/slow"},
         config(3) | {"start_url": "__MAP__/error"},
+        *(config(4 + number, **shows(page)) for number, page in enumerate([*pages, "__MAP__/slow", "__MAP__/ok"])),
     ]
     (tmp_path / "tasks.json").write_text(json.dumps(tasks))
-    with odd_site() as url:
-        point(monkeypatch, REAL | {"map": url})
+    with odd_site() as url, odd_site() as other:
+        point(monkeypatch, REAL | {"map": url, "reddit": other, "shopping": other + "/shop"})
         yield {"task_file": str(tmp_path / "tasks.json"), "settle": 0.0, "timeout": 1.5}
 
 
@@ -181,20 +195,63 @@ def test_a_site_that_fails_ends_the_episode_without_reward(odd: dict[str, Any], 
 def test_sites_that_are_down(odd: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     env = make_real(tasks=["webarena-0"], **odd)
     env.reset(seed=0)
-    *_, truncated, info = env.step("goto('http://reddit.com/')")  # its host does not exist
+    *_, truncated, info = env.step("goto('http://gitlab.com/')")  # its host does not exist
     assert (truncated, info["end_reason"]) == (True, "site_error")
     for task_id in ("webarena-2", "webarena-3"):
-        with pytest.raises(SiteError, match=f"{task_id} does not open: "):
-            env.reset(options={"task_id": task_id})
+        state, info = env.reset(options={"task_id": task_id})
+        assert "This page did not open." in state
+        assert f"{task_id} does not open: " in info["error"]
+        _, reward, terminated, truncated, info = env.step("click('1')")
+        assert (reward, terminated, truncated, info["end_reason"]) == (0.0, False, True, "site_error")
+        assert f"{task_id} does not open: " in info["error"]
     assert env.reset(options={"task_id": "webarena-0"})[1]["end_reason"] is None
+    assert follow(env, "ok")[1:4] == (0.0, False, False)
+    fresh = make_real(tasks=["webarena-2"], **odd)
+    with pytest.raises(SiteError, match="webarena-2 does not open: "):
+        fresh.reset(seed=0)
+    for one in (env, fresh):
+        one.close()
+
+
+@pytest.mark.parametrize(
+    ("number", "end_reason", "error"),
+    [
+        (4, "site_error", "HTTP status 500"),
+        (5, "login_expired", "a login is asked for"),
+        (6, "site_error", "501 Server Error"),
+        (7, "site_error", "the evaluator could not read the site: IndexError"),
+        (8, "site_error", "Timeout 1500ms exceeded"),
+        (9, "success", ""),
+    ],
+)
+def test_what_evaluators_open_must_work(odd: dict[str, Any], number: int, end_reason: str, error: str) -> None:
+    env = make_real(tasks=[f"webarena-{number}"], **odd)
+    env.reset(seed=0)
+    _, reward, terminated, truncated, info = env.step("send_msg_to_user('Done.')")
+    assert info["end_reason"] == end_reason
+    assert error in info["error"]
+    won = end_reason == "success"
+    assert (reward, terminated, truncated) == (float(won), won, not won)
+    env.close()
+
+
+def test_a_task_that_cannot_be_scored_does_not_begin(odd: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    env = make_real(tasks=["webarena-0"], **odd)
+    with pytest.raises(ValueError, match="scored by a judge model"):
+        env.reset(options={"task_id": "webarena-1"})
+    monkeypatch.setattr("dreamgym_env.wrappers.webarena.env.tokenized", lambda config: True)
+    monkeypatch.setattr("dreamgym_env.wrappers.webarena.env.needs_tokenizer", lambda: True)
+    with pytest.raises(ValueError, match=r"python -m nltk\.downloader punkt_tab"):
+        env.reset(seed=0)
     env.close()
 
 
 def test_leaving_the_sites_ends_the_episode(odd: dict[str, Any]) -> None:
     env = make_real(tasks=["webarena-0"], **odd)
-    env.reset(seed=0)
-    _, reward, terminated, truncated, info = env.step("goto('http://example.com/')")
-    assert (reward, terminated, truncated, info["end_reason"]) == (0.0, True, False, "left_sites")
+    for leave in (lambda: env.step("goto('http://example.com/')"), *(partial(follow, env, one) for one in AWAY)):
+        env.reset(seed=0)
+        _, reward, terminated, truncated, info = leave()
+        assert (reward, terminated, truncated, info["end_reason"]) == (0.0, True, False, "left_sites")
     local: Any = make_local().unwrapped
     local.reset(seed=0)
     neighbour: Any = make_local().unwrapped
@@ -233,7 +290,8 @@ def test_the_judge_is_asked_and_its_failure_is_no_score(odd: dict[str, Any]) -> 
             env.reset(seed=0)
             _, reward, *_, info = env.step("send_msg_to_user('A pair of cats.')")
             ends.append((reward, info["end_reason"]))
-        assert ends == [(1.0, "success"), (0.0, "failure"), (0.0, "failure")]
+        assert ends == [(1.0, "success"), (0.0, "failure"), (0.0, "model_error")]
+        assert "the judge must say one of correct, same, different, got 'who knows'" in info["error"]
         assert "two cats" in endpoint.requests[0]["messages"][-1]["content"]
         assert "a pair of cats." in endpoint.requests[0]["messages"][-1]["content"]
     env.reset(seed=0)

@@ -10,7 +10,7 @@ import gymnasium as gym
 
 from dreamgym_env.domains.web import WebDomain
 from dreamgym_env.domains.web_actions import Call, can
-from dreamgym_env.domains.web_page import WebPage, render
+from dreamgym_env.domains.web_page import Text, WebPage, render
 from dreamgym_env.spaces import Unicode
 from dreamgym_env.types import BROKEN, DreamGymError, EndReason, StepContext, Task, Transition
 
@@ -32,6 +32,10 @@ from .referee import WebReferee
 
 class SiteError(DreamGymError):
     """A site could not be opened at the start of an episode: down, too slow, half-loaded, or its login failed."""
+
+    def __init__(self, message: str, reason: EndReason = "site_error") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,11 @@ class WebEnv(gym.Env[str, str]):
         self.observation_space, self.action_space = Unicode(), Unicode()
         self.task: Task | None = None
         self.page, self.state = WebPage("", ""), ""
+        self._whole, self._instruction = self.page, ""
         self.end_reason: EndReason | None = None
         self.transitions: list[Transition] = []
+        self._unopened: SiteError | None = None
+        self._opened_before = False
         self._session: Session | None = None
         self._ids: dict[str, str] = {}
 
@@ -90,6 +97,11 @@ class WebEnv(gym.Env[str, str]):
         """An address as pages show it."""
         return url
 
+    def _refined(self, page: WebPage, ids: dict[str, str]) -> tuple[WebPage, dict[str, str]]:
+        """What the agent sees of the page that the rules made, `_whole`, and the browser's own names of its elements.
+        `_instruction` is the episode's."""
+        return page, ids
+
     def _aimed(self, call: Call) -> Call:
         """The call with the browser's own names of the elements, and addresses as the browser needs them."""
         return call.aimed(self._ids)
@@ -99,14 +111,29 @@ class WebEnv(gym.Env[str, str]):
         return len(self.transitions)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        """As in Gymnasium. A task that does not open, once another has, is an episode that its first step truncates
+        (`end_reason` "site_error" or "login_expired"), so that one dead page does not end a long run.
+
+        Raises:
+            SiteError: the first task of this environment does not open; the sites' addresses may be wrong.
+        """
         super().reset(seed=seed)
         ids = self.task_ids
         drawn = ids[int(self.np_random.integers(len(ids)))]
         task = self.task_of(asked_task(options or {}) or drawn)
-        instruction = self._begin(task.task_id)
-        self.task = replace(task, instruction=instruction, initial_state=self.state)
+        self._unopened, error = None, ""
+        try:
+            task = replace(task, instruction=self._begin(task.task_id))
+            self._opened_before = True
+        except SiteError as failed:
+            if not self._opened_before:
+                raise
+            self._unopened, error = failed, str(failed)
+            self.page, self._ids = WebPage("", "", (Text("text", "This page did not open."),)), {}
+            self.state = render(self.page)
+        self.task = replace(task, initial_state=self.state)
         self.transitions, self.end_reason = [], None
-        return self.state, self._info(possible=True, error="")
+        return self.state, self._info(possible=True, error=error)
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         if self.task is None:
@@ -117,7 +144,10 @@ class WebEnv(gym.Env[str, str]):
             raise TypeError(f"`action` must be a str such as \"click('12')\", got {type(action).__name__}")
         before, last = self.state, self.step_count + 1 >= self.horizon
         call = self.domain.call_of(self.state, action)
-        outcome, possible = self._act(call, last)
+        if self._unopened:
+            outcome, possible = Outcome(problem=self._unopened.reason, error=str(self._unopened)), False
+        else:
+            outcome, possible = self._act(call, last)
         success = outcome.success and outcome.problem is None
         self.end_reason = outcome.problem
         if outcome.ended and outcome.problem is None:
@@ -168,17 +198,17 @@ class WebEnv(gym.Env[str, str]):
             self._session = Session(self.settle)
         task, keep_context = self._opened(task_id)
         try:
-            goal = self._session.begin(task, keep_context)
+            self._instruction = " ".join(self._session.begin(task, keep_context).split())
             self._look(self._session._get_obs())
         except (Error, NotLoaded) as error:
             self.close()
             raise SiteError(f"{task_id} does not open: {error}") from error
-        return " ".join(goal.split())
+        return self._instruction
 
     def _look(self, seen: dict[str, Any]) -> None:
         """The page and its text follow what the browser shows."""
         index, titles = seen["active_page_index"], seen["open_pages_titles"]
-        self.page, self._ids = page_of(
+        self._whole, ids = page_of(
             seen["axtree_object"],
             seen["extra_element_properties"],
             titles[index],
@@ -186,6 +216,7 @@ class WebEnv(gym.Env[str, str]):
             titles,
             index,
         )
+        self.page, self._ids = self._refined(self._whole, ids)
         self.state = render(self.page)
 
     def _act(self, call: Call | None, last: bool) -> tuple[Outcome, bool]:

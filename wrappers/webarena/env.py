@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from dreamgym_env.domains.web import WEBARENA
 from dreamgym_env.domains.web_actions import ENDS, Call
+from dreamgym_env.domains.web_page import WebPage
 from dreamgym_env.domains.web_trail import Key
 from dreamgym_env.types import EndReason, LanguageModel, ModelError, Task
 
@@ -14,7 +15,8 @@ from ..arguments import one_of
 from .base import AbstractBrowserTask, Error, Outcome, SiteError, WebEnv
 from .configs import SitesName, SplitName, Subset, chosen, filled, judged, read_configs, split_of, tokenized
 from .evaluation import NAMES, addresses, evaluating, load_webarena, needs_tokenizer, task_class
-from .sites import LocalLogin, SiteMap, problem_of
+from .refine import Refiner
+from .sites import LocalLogin, SiteMap, problem_of, problem_of_answers
 
 LEAVE_OUT = "leave_out"
 
@@ -37,6 +39,7 @@ class WebArenaEnv(WebEnv):
     The start page of a task drawn uniformly from the split with the environment's generator, or
     `options={"task_id": "webarena-17"}` (local sites: "local-17"), or `options={"task": Task(...)}` with such an id;
     logged in. Local sites are as new at every reset; WebArena's own are as they are: to reset them is their host's.
+    A task that does not open raises where it is the first; later its first step ends the episode, see below.
 
     ## Rewards
     1.0 where WebArena's evaluators give the full score, else 0.0. They are asked once, as in WebArena: when the agent
@@ -60,7 +63,8 @@ class WebArenaEnv(WebEnv):
     `task_file`: a JSON file of tasks in WebArena's form instead of the 812. `judge`: a model that judges answers
     (`fuzzy_match`), "openai:MODEL@URL" or a `LanguageModel`; "leave_out" leaves such tasks out. `horizon`: steps,
     default 30. `settle`: seconds to wait after an action before the page is read, default 0.5, local 0. `timeout`:
-    seconds that a page may take, default 10. `render_mode`: None, "ansi" or "human".
+    seconds that a page may take, default 10. `render_mode`: None, "ansi" or "human". `refine`: a model that chooses
+    which lines of each page the task needs, the others are not shown; named or given as `judge`; default None, all are.
 
     ## References
     Zhou et al., WebArena: A Realistic Web Environment for Building Autonomous Agents, arXiv:2307.13854.
@@ -84,6 +88,7 @@ class WebArenaEnv(WebEnv):
         settle: float | None = None,
         timeout: float = 10.0,
         render_mode: str | None = None,
+        refine: LanguageModel | str | None = None,
     ) -> None:
         super().__init__(horizon, (0.0 if sites == "local" else 0.5) if settle is None else settle, render_mode)
         one_of("sites", sites, get_args(SitesName))
@@ -99,7 +104,9 @@ class WebArenaEnv(WebEnv):
         if task_id is not None:
             tasks = [f"{'local' if self.local else 'webarena'}-{task_id}"]
         self._chosen = self._scored(chosen(self.configs, subset, split, tasks), judge)
-        self.judge = _load_judge(judge)
+        self.judge = _loaded(None if judge == LEAVE_OUT else judge)
+        refiner = _loaded(refine)
+        self._refiner = None if refiner is None else Refiner(refiner)
         self.survey: dict[Key, str | None] = {}
         self.map, self._instance, self._world = self._sites()
         self._class = task_class()
@@ -176,19 +183,26 @@ class WebArenaEnv(WebEnv):
     def _opened(self, task_id: str) -> tuple[AbstractBrowserTask, bool]:
         if self._world is not None:
             self._world.reset()
+        if self._refiner is not None:
+            self._refiner.forget_failures()
         config = filled(self.configs[task_id], self.map.urls)
         return self._class(config, self._instance, round(1000 * self.timeout)), self.local
 
     def _begin(self, task_id: str) -> str:
+        self._scored([task_id], self.judge)
         goal = super()._begin(task_id)
         problem = self._problem()
         if problem is not None:
             self.close()
-            raise SiteError(f"{task_id} does not open: {problem[1]}")
+            reason: EndReason = "login_expired" if problem[0] == "login_expired" else "site_error"
+            raise SiteError(f"{task_id} does not open: {problem[1]}", reason)
         return goal
 
     def _url(self, url: str) -> str:
         return self.map.public(url)
+
+    def _refined(self, page: WebPage, ids: dict[str, str]) -> tuple[WebPage, dict[str, str]]:
+        return self._refiner.refined(self._instruction, page, ids) if self._refiner else (page, ids)
 
     def _act(self, call: Call | None, last: bool) -> tuple[Outcome, bool]:
         if call is not None and call.name == "goto" and not self.map.inside(self.map.private(call.arguments[0])):
@@ -207,13 +221,18 @@ class WebArenaEnv(WebEnv):
             return Outcome()
         session = self._session
         assert session is not None
+        session.answers.clear()
         try:
-            with evaluating(self.map.urls, self.judge, wait=not self.local):
+            with evaluating(self.map.urls, self.judge, self.timeout, wait=not self.local):
                 score, error = session.task.score(session.page, session.chat.messages)
         except ModelError as failed:
             return Outcome(problem="model_error", error=str(failed))
         except (Error, OSError) as failed:  # a page that the evaluator opens, or an API that it asks (requests)
             return Outcome(problem="site_error", error=str(failed))
+        except (LookupError, TypeError, ValueError) as failed:  # what a site answered is not what the evaluator reads
+            return Outcome(problem="site_error", error=f"the evaluator could not read the site: {failed!r}")
+        if problem := problem_of_answers(session.answers, self.map):
+            return Outcome(problem=problem[0], error=problem[1])
         if error:
             return Outcome(problem="left_sites", error=error)
         success = score >= 1.0
@@ -224,14 +243,12 @@ class WebArenaEnv(WebEnv):
         session = self._session
         assert session is not None
         page, pages = session.page, session.context.pages
-        return problem_of(self.page, page.url, [one.url for one in pages], session.statuses.get(page), self.map)
+        return problem_of(self._whole, page.url, [one.url for one in pages], session.statuses.get(page), self.map)
 
 
-def _load_judge(judge: LanguageModel | str | None) -> LanguageModel | None:
-    if judge is None or judge == LEAVE_OUT:
-        return None
-    if not isinstance(judge, str):
-        return judge
+def _loaded(model: LanguageModel | str | None) -> LanguageModel | None:
+    if not isinstance(model, str):
+        return model
     from dreamgym_env.language_model import load_language_model
 
-    return load_language_model(judge)
+    return load_language_model(model)

@@ -15,6 +15,8 @@ from typing import Any
 from dreamgym_env.types import LanguageModel, ModelError, Sampling
 
 NAMES = ("shopping", "shopping_admin", "reddit", "gitlab", "wikipedia", "map", "homepage")
+VERDICTS = ("correct", "same", "different")
+"""One of these is in every verdict that WebArena asks its judge for."""
 INSTALL = (
     "Real-WebArena-v0 needs WebArena's evaluators, whose own requirements clash with current packages:"
     " pip install 'dreamgym-env[webarena]' and then pip install --no-deps browsergym-webarena==0.14.3"
@@ -114,24 +116,39 @@ def task_class() -> Any:
 
 
 @contextmanager
-def evaluating(urls: Mapping[str, str], judge: LanguageModel | None, wait: bool) -> Iterator[None]:
-    """While WebArena's evaluators run: they ask the sites at `urls`, their judge is `judge`, and without `wait` they do
-    not sleep 3 seconds after opening a page, which complete pages on loopback do not need.
+def evaluating(urls: Mapping[str, str], judge: LanguageModel | None, timeout: float, wait: bool) -> Iterator[None]:
+    """While WebArena's evaluators run: they ask the sites at `urls`, whose APIs may take `timeout` seconds, their judge
+    is `judge`, and without `wait` they do not sleep 3 seconds after opening a page, which complete pages on loopback do
+    not need.
 
     Raises:
-        ModelError: the judge gave no answer.
+        ModelError: the judge gave no answer, or none that is a verdict.
+        requests.RequestException: a site's API did not answer, or with an error, or refused WebArena's account.
     """
     helpers: Any = import_module("webarena.evaluation_harness.helper_functions")
     evaluators: Any = import_module("webarena.evaluation_harness.evaluators")
     point_to(urls)
-    asked, clock = helpers.generate_from_openai_chat_completion, evaluators.time
+    asked, clock, web = helpers.generate_from_openai_chat_completion, evaluators.time, helpers.requests
     helpers.generate_from_openai_chat_completion = _asker(judge)
+    helpers.requests = SimpleNamespace(get=_checked(web.get, timeout), post=_checked(web.post, timeout))
     if not wait:
         evaluators.time = SimpleNamespace(sleep=lambda seconds: None)
     try:
         yield
     finally:
-        helpers.generate_from_openai_chat_completion, evaluators.time = asked, clock
+        helpers.generate_from_openai_chat_completion, evaluators.time, helpers.requests = asked, clock, web
+
+
+def _checked(ask: Callable[..., Any], timeout: float) -> Callable[..., Any]:
+    """`requests.get` or `.post` with a timeout. A site's own error is one here; BrowserGym would score 0."""
+
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        answer = ask(*args, timeout=timeout, **kwargs)
+        if answer.status_code >= 500 or answer.status_code in (401, 403):
+            answer.raise_for_status()
+        return answer
+
+    return checked
 
 
 def _asker(judge: LanguageModel | None) -> Callable[..., str]:
@@ -142,6 +159,8 @@ def _asker(judge: LanguageModel | None) -> Callable[..., str]:
         (answer,) = judge.complete([messages], sampling)
         if answer.finish_reason == "error":
             raise ModelError(f"the judge gave no answer: {answer.error}")
+        if not any(word in answer.text.lower() for word in VERDICTS):
+            raise ModelError(f"the judge must say one of {', '.join(VERDICTS)}, got {answer.text[:200]!r}")
         return answer.text
 
     return ask

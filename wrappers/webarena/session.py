@@ -64,6 +64,8 @@ class Session(BrowserEnv):  # type: ignore[misc]
     def __init__(self, settle: float) -> None:
         super().__init__(AbstractBrowserTask, action_mapping=self._code, pre_observation_delay=settle)
         self.statuses: dict[Page, int] = {}
+        self.answers: list[tuple[str, int]] = []
+        """Address and HTTP status of each page that was opened in a tab, in order."""
         self._pending: set[Request] = set()
 
     def begin(self, task: AbstractBrowserTask, keep_context: bool) -> str:
@@ -143,6 +145,7 @@ class Session(BrowserEnv):  # type: ignore[misc]
 
     def _forget(self) -> None:
         self.statuses.clear()
+        self.answers.clear()
         self._pending.clear()
 
     def _asked(self, request: Request) -> None:
@@ -153,6 +156,7 @@ class Session(BrowserEnv):  # type: ignore[misc]
         self._pending.discard(response.request)
         if response.request.is_navigation_request() and (page := _page_of(response.request)):
             self.statuses[page] = response.status
+            self.answers.append((response.url, response.status))
 
     def _wait_dom_loaded(self) -> None:
         """Waits for the page in view: for an answer where one was asked for, then for all of it, for as long as the

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -80,17 +80,27 @@ def problem_of(
     return None
 
 
+def problem_of_answers(answers: Sequence[tuple[str, int]], sites: SiteMap) -> tuple[EndReason, str] | None:
+    """Why pages that evaluators opened tell nothing of the agent, and in words; None where nothing is wrong.
+
+    Args:
+        answers: address and HTTP status of each, in order.
+    """
+    for url, status in answers:
+        if status >= 500:
+            return "site_error", f"HTTP status {status} from {url}, which the evaluator opened"
+        if _is_login(url, sites):
+            return "login_expired", f"a login is asked for at {url}, which the evaluator opened"
+    return None
+
+
 def asks_login(page: WebPage, url: str, sites: SiteMap) -> bool:
     """Whether the page is the login page of its site. The shop's administration shows it under any address."""
-    site = sites.site_of(url)
-    if site is None or site not in LOGINS:
-        return False
-    path = urlsplit(url).path[len(urlsplit(sites.urls[site]).path) :].rstrip("/")
-    if path == LOGINS[site]:
+    if _is_login(url, sites):
         return True
     typed = any(one.role == "textbox" and one.name.startswith("Password") for one in page.elements.values())
     enter = any(one.role == "button" and one.name == "Sign in" for one in page.elements.values())
-    return site == "shopping_admin" and typed and enter
+    return sites.site_of(url) == "shopping_admin" and typed and enter
 
 
 class LocalLogin:
@@ -101,6 +111,14 @@ class LocalLogin:
 
     def ui_login(self, site: str, page: Any) -> None:
         page.context.add_cookies([one for one in self._cookies if one["url"] == self.urls[site]])
+
+
+def _is_login(url: str, sites: SiteMap) -> bool:
+    """Whether an address is where its site asks who one is."""
+    site = sites.site_of(url)
+    if site is None or site not in LOGINS:
+        return False
+    return urlsplit(url).path[len(urlsplit(sites.urls[site]).path) :].rstrip("/") == LOGINS[site]
 
 
 def _under(url: str, base: str) -> bool:
