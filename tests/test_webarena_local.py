@@ -11,13 +11,14 @@ from itertools import chain
 from typing import Any
 from urllib.parse import urlencode
 
+import gymnasium as gym
 import pytest
 from web_browser import make_local, missing
 
 from dreamgym_env.domains.web import WEBARENA
 from dreamgym_env.domains.web_page import read
 from dreamgym_env.domains.web_trail import target_key
-from dreamgym_env.types import Trajectory
+from dreamgym_env.types import Trajectory, Transition
 from dreamgym_env.wrappers.webarena.configs import chosen, filled, read_configs, split_of
 from dreamgym_env.wrappers.webarena.local.content import PASSWORD, USERS
 from dreamgym_env.wrappers.webarena.local.server import SITES, LocalSites
@@ -240,3 +241,23 @@ def test_demonstrators() -> None:
         with pytest.raises(ValueError, match="`policy` must be oracle, crawler, surveyor, random, slips-P or"):
             env.demonstrator(name, 0)
     env.close()
+
+
+@browser
+def test_figure_6_is_dreamed_as_it_is_for_real() -> None:
+    dream: Any = gym.make("DreamGym-WebArena-v0", split="held_out").unwrapped
+    (task,) = [one for one in dream.tasks if one.instruction.endswith("first commit of April 2023 in paperboat?")]
+    real: Any = make_local(split="held_out").unwrapped
+    reader, history = real.reader(0.0, 0), list[Transition]()
+    dreamed, _ = dream.reset(seed=0, options={"task": task})
+    state, info = real.reset(seed=0, options={"task_id": task.task_id})
+    while info["end_reason"] is None:
+        assert dreamed == state
+        action = reader.act(task, dreamed, info["available_actions"], history)
+        dreamed, _, _, _, said = dream.step(action)
+        history.append(Transition(task, len(history), state, action, dreamed, 0.0, False))
+        state, _, _, _, info = real.step(action)
+        assert said["end_reason"] == info["end_reason"]
+    assert info["end_reason"] == "success"
+    assert history[-1].action == "send_msg_to_user('Its message is: Rename the progress bar')"
+    real.close()
