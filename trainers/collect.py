@@ -29,6 +29,7 @@ from dreamgym_env.types import DataError, Split, Task, Trajectory, Transition
 
 from .disk import writing
 from .pools import find_spec, opened, read_settings, tasks_of
+from .progress import ProgressBar
 from .rollout import end_reason_of
 from .unrefereed import RandomActor
 
@@ -220,9 +221,7 @@ def main(config: CollectConfig) -> dict[str, Any]:
 
 def collect(config: CollectConfig, on_trajectory: Callable[[Trajectory], None]) -> None:
     """All episodes, each on the disk as soon as it has ended; `out` appears when the last one is there."""
-    from rich.progress import Progress
-
-    with Progress() as bar, config.lock.open("a", encoding="utf-8") as lock:
+    with ProgressBar() as bar, config.lock.open("a", encoding="utf-8") as lock:
         try:
             lock_exclusively(lock)
         except OSError as error:

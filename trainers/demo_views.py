@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium as gym
 from rich.console import Console
 from rich.panel import Panel
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -21,6 +21,7 @@ from dreamgym_env.types import Trajectory, Transition
 
 from .agent import Rollout
 from .pools import read_settings
+from .progress import ProgressBar
 from .report import Report, Told, comparison
 from .report_curve import Point, interval
 from .worlds import World
@@ -83,7 +84,7 @@ class Views:
     def training(self) -> Iterator[Callable[[int, Mapping[str, float], Point | None, float], None]]:
         """A progress bar over the time; call it with (update, metrics, latest evaluation, seconds elapsed)."""
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[detail]}", markup=False))
-        with Progress(*columns, console=self.console) as bar:
+        with ProgressBar(*columns, console=self.console) as bar:
             task = bar.add_task("GRPO", total=self.minutes, detail="first update")
 
             def tell(update: int, metrics: Mapping[str, float], point: Point | None, seconds: float) -> None:

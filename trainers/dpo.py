@@ -25,6 +25,7 @@ from .adapters import lora_config
 from .checkpoint import check_start, save_policy_into
 from .logs import MetricsLog
 from .pairs import PairCollator, Pairs, load_pairs, rows
+from .progress import ProgressBar
 from .sft import read_all
 
 
@@ -154,7 +155,6 @@ def train(config: DPOConfig, trajectories: Iterable[Trajectory]) -> dict[str, An
     """Trains, saves the policy to `output` and gives the report that is saved beside it as `dpo.json`."""
     import torch
     from rich.console import Console
-    from rich.progress import Progress
     from transformers import PrinterCallback
 
     from dreamgym_env.checkpoints import load_checkpoint
@@ -172,7 +172,7 @@ def train(config: DPOConfig, trajectories: Iterable[Trajectory]) -> dict[str, An
     found = newest_checkpoint(folder / "checkpoints") if config.resume else None
     steps = int(found.name.rpartition("-")[2]) if found else None
     main_process = trainer.is_world_process_zero()
-    bar = Progress(console=Console(stderr=True), transient=True, disable=not main_process)
+    bar = ProgressBar(console=Console(stderr=True), transient=True, disable=not main_process)
     with MetricsLog(folder, steps, enabled=main_process) as log, bar:
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(Report(log, bar))

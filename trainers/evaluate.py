@@ -22,6 +22,7 @@ from dreamgym_env.types import BROKEN, Sampling, Split, Task
 
 from .agent import Rollout
 from .pools import EnvPool, open_pool, read_settings
+from .progress import ProgressBar
 from .rollout import Collector, Progress, collect
 from .text_play import ChatAgent, play_script, play_texts
 
@@ -269,8 +270,6 @@ def player(config: EvaluateConfig, pool: EnvPool) -> Player:
 
 def run_all(config: EvaluateConfig) -> list[Evaluation]:
     """Loads what the config names, evaluates at each temperature on the same tasks, writes the files asked for."""
-    from rich.progress import Progress as Bar
-
     from .evaluate_table import decoding
 
     settings: dict[str, Any] = {"split": config.split, **read_settings(config.settings)}
@@ -281,7 +280,7 @@ def run_all(config: EvaluateConfig) -> list[Evaluation]:
     results, rollouts = list[Evaluation](), list[Rollout]()
     try:
         play = player(config, pool)
-        with Bar(console=Console(stderr=True), transient=True) as bar:
+        with ProgressBar(console=Console(stderr=True), transient=True) as bar:
             for temperature in config.played_temperatures:
                 line = bar.add_task(f"evaluating {decoding(temperature)}", total=len(tasks))
                 found = play(temperature or 0.0, tasks, partial(_advance, bar, line))

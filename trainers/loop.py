@@ -12,6 +12,7 @@ from pathlib import Path
 from .agent import Rollout
 from .checkpoint import save_final_module, save_final_policy
 from .logs import MetricsLog
+from .progress import ProgressBar
 from .rounds import (
     VaryTasks,
     collect_groups,
@@ -136,9 +137,7 @@ def peak_memory(run: Run[RunConfig]) -> Metrics:
 @contextmanager
 def progress_bar(run: Run[RunConfig]) -> Iterator[Callable[[Metrics], None]]:
     """A progress bar over the updates, or over the budget of real interactions, that tells the latest success."""
-    from rich.progress import Progress
-
-    with Progress(disable=not run.accelerator.is_main_process, transient=True) as bar:
+    with ProgressBar(disable=not run.accelerator.is_main_process, transient=True) as bar:
         total, done = _progress(run)
         line = bar.add_task("RL", total=total, completed=done)
 

@@ -19,6 +19,7 @@ from dreamgym_env.types import Sampling, Task, Trajectory
 
 from .disk import writing
 from .pools import BudgetedPool, EnvPool, open_pool, read_settings
+from .progress import ProgressBar
 from .rollout import Collector, collect
 
 PlayRound = Callable[[int, int], list[Trajectory]]
@@ -53,8 +54,6 @@ class OfflineConfig:
 
 def collect_offline(config: OfflineConfig) -> Path:
     """Collects what is not there yet; the file of trajectories."""
-    from rich.progress import Progress
-
     folder, found = Path(config.output), Path(config.output) / "trajectories.jsonl"
     if found.exists():
         return found
@@ -62,7 +61,7 @@ def collect_offline(config: OfflineConfig) -> Path:
     settings = {"split": "train", **read_settings(config.settings)}
     pool = open_pool(config.env_id, config.tasks * config.group_size, **settings)
     play = rounds_of(config, pool)
-    with Progress(transient=True) as bar:
+    with ProgressBar(transient=True) as bar:
         line = bar.add_task("real episodes", total=config.transitions)
         used, files = 0, list[Path]()
         while True:

@@ -1,15 +1,49 @@
-"""How far a supervised training has come: a bar for people, a file of JSON lines for plots."""
+"""How far something long has come: a bar in a terminal, lines in a log, JSON lines for plots."""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
 from .disk import writing
 from .logs import keep_lines
+
+
+class ProgressBar(Progress):
+    """Rich's progress bar; where there is no terminal to draw it in (a log, a batch job), a line of text at most every
+    `seconds` in its place."""
+
+    def __init__(self, *columns: Any, seconds: float = 30.0, **settings: Any) -> None:
+        super().__init__(*columns, **settings)
+        self.seconds, self._told = seconds, time.monotonic()
+
+    def update(self, task_id: TaskID, **fields: Any) -> None:
+        super().update(task_id, **fields)
+        self._tell(task_id)
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        super().advance(task_id, advance)
+        self._tell(task_id)
+
+    def _tell(self, task_id: TaskID) -> None:
+        now = time.monotonic()
+        if self.disable or self.console.is_terminal or now - self._told < self.seconds:
+            return
+        self._told = now
+        (task,) = [one for one in self.tasks if one.id == task_id]
+        told = [f"{task.percentage:.0f}%"] if task.total else []
+        told.append(f"{task.elapsed or 0:.0f} s so far")
+        if task.time_remaining is not None:
+            told.append(f"{task.time_remaining:.0f} s left")
+        if task.fields.get("detail"):
+            told.append(task.fields["detail"])
+        print(f"{task.description}: {', '.join(told)}", file=self.console.file, flush=True)
 
 
 @contextmanager
@@ -21,8 +55,6 @@ def show_progress(
 
     Of an earlier run's file those lines stay that tell of the first `steps` steps, which a resumed run goes on from.
     """
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
     if not shown:
         yield lambda report: None
         return
@@ -35,7 +67,7 @@ def show_progress(
         TextColumn("{task.fields[detail]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns) as bar:
+    with ProgressBar(*columns) as bar:
         task = bar.add_task(title, total=1.0, detail="")
 
         def on_log(report: dict[str, Any]) -> None:

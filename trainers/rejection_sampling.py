@@ -38,6 +38,7 @@ from .evaluate import EvaluateConfig, wilson_interval
 from .evaluate import run as evaluate
 from .logs import MetricsLog, read_metrics
 from .pools import EnvPool, open_pool, read_settings
+from .progress import ProgressBar
 from .rejection_sampling_config import PRESETS, RejectionSamplingConfig
 from .rollout import Collector, collect
 from .rounds import EVALUATED
@@ -127,12 +128,10 @@ def sample(
     config: RejectionSamplingConfig, round_number: int, policy: str, tasks: Sequence[Task], run_jobs: RunJobs
 ) -> list[Path]:
     """Plays what is left of a round; the files of all its episodes."""
-    from rich.progress import Progress
-
     parts = parts_of(config, round_number, tasks)
     config.dreams_of(round_number).mkdir(parents=True, exist_ok=True)
     missing = [part for part in parts if not part.file.exists()]
-    with Progress() as bar:
+    with ProgressBar() as bar:
         total, left = (config.group_size * sum(len(part.tasks) for part in some) for some in (parts, missing))
         line = bar.add_task(f"round {round_number}: playing", total=total, completed=total - left)
         for played in run_jobs(play, [(config, round_number, policy, part) for part in missing]):
