@@ -101,6 +101,10 @@ def test_filters_count_what_they_leave_out() -> None:
     tasks = Counter(t.task.task_id for t in wins)
     few = load_demonstrations(config(per_task=2), tokenizer, given)
     assert len(few.train) == sum(min(2, count) for count in tasks.values()) == len(wins) - few.spare < len(wins)
+    thinking = [with_step(t, 0, thought="first") for t in wins if len(t.transitions) == 1]
+    assert thinking, "an episode of one step"
+    chosen = load_demonstrations(config(thoughts_only=True), tokenizer, [*wins, *thinking])
+    assert (len(chosen.train), chosen.thoughtless) == (len(thinking), len(wins))
     short = load_demonstrations(config(max_tokens=40), tokenizer, given)
     assert len(short.train) + short.too_long == len(wins)
     assert short.too_long > 0

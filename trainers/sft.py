@@ -48,6 +48,8 @@ class SFTConfig:
     """Whether failed episodes are left out. Broken ones (`model_error`) always are."""
     skip_impossible: bool = True
     """Whether responses with an impossible action are shown but not learned."""
+    thoughts_only: bool = False
+    """Whether episodes are left out that have a step without a thought, so that the policy learns to give one at each."""
     by_name: bool = False
     """Whether actions name their elements in words, where the domain has such a form (`click('link Orders')`, the web
     worlds)."""
@@ -193,6 +195,7 @@ def train(config: SFTConfig, trajectories: Iterable[Trajectory]) -> dict[str, An
         "broken": data.broken,
         "too_long": data.too_long,
         "spare": data.spare,
+        "thoughtless": data.thoughtless,
         "steps": trainer.steps,
         "tokens": trainer.tokens,
         "held_out_loss_before": before,

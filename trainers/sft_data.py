@@ -48,6 +48,8 @@ class Demonstrations:
     too_long: int = 0
     spare: int = 0
     """More of a task than `per_task`."""
+    thoughtless: int = 0
+    """With a step without a thought, where those are left out."""
 
 
 def named(trajectory: Trajectory, domain: Domain) -> Trajectory:
@@ -120,11 +122,11 @@ def load_demonstrations(config: SFTConfig, tokenizer: Any, trajectories: Iterabl
     said: list[str] = []
     read: list[str] = []
     domains: dict[str, None] = {}
-    counts = {"failed": 0, "broken": 0, "too_long": 0, "spare": 0, "held_out_episodes": 0}
+    counts = {"failed": 0, "broken": 0, "too_long": 0, "spare": 0, "thoughtless": 0, "held_out_episodes": 0}
     taken = Counter[str]()
     encoder = Encoder(tokenizer, config)
     for trajectory in trajectories:
-        reason = _unwanted(trajectory, config.success_only)
+        reason = _unwanted(trajectory, config)
         if reason:
             counts[reason] += 1
             continue
@@ -220,7 +222,11 @@ def _exchange(config: SFTConfig, data: Demonstrations, tokenizer: Any) -> Exchan
     return exchange
 
 
-def _unwanted(trajectory: Trajectory, success_only: bool) -> str | None:
+def _unwanted(trajectory: Trajectory, config: SFTConfig) -> str | None:
+    """As what an episode is left out, None where it is not."""
     if trajectory.broken or not trajectory.transitions:
         return "broken"
-    return "failed" if success_only and not trajectory.success else None
+    if config.success_only and not trajectory.success:
+        return "failed"
+    thoughtless = config.thoughts_only and not all(step.thought for step in trajectory.transitions)
+    return "thoughtless" if thoughtless else None
