@@ -49,7 +49,7 @@ class SFTConfig:
     skip_impossible: bool = True
     """Whether responses with an impossible action are shown but not learned."""
     thoughts_only: bool = False
-    """Whether episodes are left out that have a step without a thought, so that the policy learns to give one at each."""
+    """Whether episodes with a step without a thought are left out, so that the policy learns to give one at each."""
     by_name: bool = False
     """Whether actions name their elements in words, where the domain has such a form (`click('link Orders')`, the web
     worlds)."""
