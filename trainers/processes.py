@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -75,4 +76,14 @@ def join(device: str) -> Processes:
     from accelerate import PartialState
 
     state = PartialState(cpu=device == "cpu")
+    atexit.register(leave)
     return Processes(state.process_index, state.num_processes, str(state.device))
+
+
+def leave() -> None:
+    """Ends the group of processes where there is one: its threads would else abort a process that ends before they do
+    (exit -6)."""
+    import torch
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
