@@ -33,3 +33,12 @@ def test_a_log_gets_one_line_in_a_while() -> None:
 
 def test_a_terminal_gets_a_bar_alone() -> None:
     assert lines_of(terminal=True, seconds=0) == []
+
+
+def test_what_is_gone_through_is_told_in_a_log() -> None:
+    file = io.StringIO()
+    with ProgressBar(console=Console(file=file, force_terminal=False), seconds=0, auto_refresh=False) as bar:
+        assert list(bar.track("abcd", description="annotating")) == list("abcd")
+    assert [one.split(",")[0] for one in file.getvalue().splitlines() if "s so far" in one] == [
+        f"annotating: {share}%" for share in (25, 50, 75, 100)
+    ]

@@ -22,6 +22,7 @@ from dreamgym_env.trajectories import append_trajectory, read_trajectories
 from dreamgym_env.types import LanguageModel, Message, Sampling, StepContext, Trajectory, Transition
 
 from .pools import read_settings
+from .progress import ProgressBar
 
 TEACHER_INSTRUCTION = (
     "You explain how an environment responds. Given the task, the episode so far, the agent's action and what truly\n"
@@ -142,8 +143,6 @@ def annotated(
 
 def main(config: AnnotateConfig) -> dict[str, Any]:
     """Annotates the file; returns counts and, with a teacher, its usage."""
-    from rich.progress import track
-
     from dreamgym_env.language_model import load_language_model
 
     teacher = load_language_model(config.teacher) if config.teacher else None
@@ -152,12 +151,13 @@ def main(config: AnnotateConfig) -> dict[str, Any]:
     todo = [t for t in read_trajectories(config.data, on_error=on_error) if t.trajectory_id not in finished]  # type: ignore[arg-type]
     config.out.parent.mkdir(parents=True, exist_ok=True)
     written = failed = 0
-    for trajectory in track(annotated(config, todo, teacher), "annotating", total=len(todo)):
-        if trajectory is None:
-            failed += 1
-            continue
-        append_trajectory(config.out, trajectory)
-        written += 1
+    with ProgressBar() as bar:
+        for trajectory in bar.track(annotated(config, todo, teacher), total=len(todo), description="annotating"):
+            if trajectory is None:
+                failed += 1
+                continue
+            append_trajectory(config.out, trajectory)
+            written += 1
     usage = getattr(teacher, "usage", None)
     return {"written": written, "failed": failed, "already_done": len(finished), "usage": str(usage) if usage else None}
 

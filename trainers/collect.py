@@ -263,8 +263,6 @@ def left_behind(partial: Path) -> list[Trajectory]:
 
 def write_tasks(env_id: str, path: Path, settings: Mapping[str, Any]) -> int:
     """Writes every task of a real environment, training and held-out, as the seed tasks of its dream; how many."""
-    from rich.progress import track
-
     environments: list[Any] = [
         gym.make(env_id, disable_env_checker=True, **{**settings, "split": split}).unwrapped
         for split in ("all", *get_args(Split))
@@ -272,7 +270,8 @@ def write_tasks(env_id: str, path: Path, settings: Mapping[str, Any]) -> int:
     whole, *splits = environments
     ours = {task_id for split in splits for task_id in split.task_ids}  # a world may have further splits
     chosen = [task_id for task_id in whole.task_ids if task_id in ours]
-    tasks = [opened_task(whole, task_id) for task_id in track(chosen, "opening tasks")]
+    with ProgressBar() as bar:
+        tasks = [opened_task(whole, task_id) for task_id in bar.track(chosen, description="opening tasks")]
     text = "".join(json.dumps(asdict(task)) + "\n" for task in tasks)
     data = gzip.compress(text.encode(), mtime=0) if path.suffix == ".gz" else text.encode()
     path.parent.mkdir(parents=True, exist_ok=True)

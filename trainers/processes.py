@@ -1,4 +1,4 @@
-"""The processes of one supervised training, as `accelerate launch` starts them: who each is, and what they share."""
+"""The processes of one training, as `accelerate launch` starts them: who each is, and what they share."""
 
 from __future__ import annotations
 
@@ -76,13 +76,17 @@ def join(device: str) -> Processes:
     from accelerate import PartialState
 
     state = PartialState(cpu=device == "cpu")
-    atexit.register(leave)
+    leave_at_exit()
     return Processes(state.process_index, state.num_processes, str(state.device))
 
 
-def leave() -> None:
-    """Ends the group of processes where there is one: its threads would else abort a process that ends before they do
-    (exit -6)."""
+def leave_at_exit() -> None:
+    """Has this process end the group of processes, where there is one, before it ends itself: the group's threads would
+    else abort it (exit -6)."""
+    atexit.register(_leave)
+
+
+def _leave() -> None:
     import torch
 
     if torch.distributed.is_initialized():

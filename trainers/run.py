@@ -31,6 +31,7 @@ from .checkpoint import (
     save_checkpoint,
 )
 from .pools import BudgetedPool, EnvPool, VectorDreamPool, open_pool, read_settings
+from .processes import leave_at_exit
 from .run_config import RunConfig
 from .served import ServedPolicy
 from .sharding import SharedOptimizer, copy_weights, share_out, whole_optimizer, whole_weights
@@ -151,6 +152,7 @@ def prepare(config: GivenT, with_critic: WithCritic | None = None) -> Run[GivenT
 
     check_start(Path(config.output), config.resume)
     accelerator = Accelerator(cpu=config.device == "cpu")
+    leave_at_exit()
     pools = open_pools(config, accelerator.num_processes)
     start = starting_policy(pools[0].domain) if config.policy == "embedded" else config.policy
     found = find_checkpoint(Path(config.output) / "checkpoints", config.fall_back) if config.resume else None
