@@ -174,7 +174,7 @@ def learn(config: RejectionSamplingConfig, round_number: int, policy: str, files
     _policy.cache_clear()  # its memory is needed
     report = sft.run(SFTConfig(**settings))
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    told = ("episodes", "failed", "spare", "too_long", "tokens", "steps")
+    told = ("episodes", "failed", "spare", "too_long", "thoughtless", "tokens", "steps")
     return {f"learned/{name}": float(report[name]) for name in told}
 
 
