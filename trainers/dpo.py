@@ -154,7 +154,6 @@ def make_trainer(config: DPOConfig, model: Any, tokenizer: Any, pairs: Pairs) ->
 def train(config: DPOConfig, trajectories: Iterable[Trajectory]) -> dict[str, Any]:
     """Trains, saves the policy to `output` and gives the report that is saved beside it as `dpo.json`."""
     import torch
-    from rich.console import Console
     from transformers import PrinterCallback
 
     from dreamgym_env.checkpoints import load_checkpoint
@@ -172,7 +171,7 @@ def train(config: DPOConfig, trajectories: Iterable[Trajectory]) -> dict[str, An
     found = newest_checkpoint(folder / "checkpoints") if config.resume else None
     steps = int(found.name.rpartition("-")[2]) if found else None
     main_process = trainer.is_world_process_zero()
-    bar = ProgressBar(console=Console(stderr=True), transient=True, disable=not main_process)
+    bar = ProgressBar(transient=True, disable=not main_process)
     with MetricsLog(folder, steps, enabled=main_process) as log, bar:
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(Report(log, bar))

@@ -280,7 +280,7 @@ def run_all(config: EvaluateConfig) -> list[Evaluation]:
     results, rollouts = list[Evaluation](), list[Rollout]()
     try:
         play = player(config, pool)
-        with ProgressBar(console=Console(stderr=True), transient=True) as bar:
+        with ProgressBar(transient=True) as bar:
             for temperature in config.played_temperatures:
                 line = bar.add_task(f"evaluating {decoding(temperature)}", total=len(tasks))
                 found = play(temperature or 0.0, tasks, partial(_advance, bar, line))

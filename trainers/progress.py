@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from .disk import writing
@@ -17,10 +18,10 @@ from .logs import keep_lines
 
 class ProgressBar(Progress):
     """Rich's progress bar; where there is no terminal to draw it in (a log, a batch job), a line of text at most every
-    `seconds` in its place."""
+    `seconds` in its place. On stderr, since stdout has a command's results, unless another `console` is given."""
 
-    def __init__(self, *columns: Any, seconds: float = 30.0, **settings: Any) -> None:
-        super().__init__(*columns, **settings)
+    def __init__(self, *columns: Any, seconds: float = 30.0, console: Console | None = None, **settings: Any) -> None:
+        super().__init__(*columns, console=console or Console(stderr=True), **settings)
         self.seconds, self._told = seconds, time.monotonic()
 
     def update(self, task_id: TaskID, **fields: Any) -> None:
