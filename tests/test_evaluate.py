@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,11 +19,14 @@ from guessing_world import make_checkpoint, make_task, run_settings
 from dreamgym_env.trainers import cli
 from dreamgym_env.trainers import evaluate as module
 from dreamgym_env.trainers.agent import Rollout, Turn
-from dreamgym_env.trainers.evaluate import EvaluateConfig, choose_episodes, summarise, wilson_interval
+from dreamgym_env.trainers.evaluate import EvaluateConfig, choose_episodes, run_all, summarise
 from dreamgym_env.trainers.evaluate_table import tables
+from dreamgym_env.trainers.intervals import wilson_interval
+from dreamgym_env.trainers.pools import EnvPool
+from dreamgym_env.trainers.rollout import Progress
 from dreamgym_env.trainers.run_config import RunConfig
 from dreamgym_env.trajectories import read_trajectories
-from dreamgym_env.types import EndReason, Trajectory, Transition
+from dreamgym_env.types import DataError, EndReason, Task, Trajectory, Transition
 
 
 def test_wilson_interval_by_hand_and_at_the_ends() -> None:
@@ -89,6 +93,64 @@ def test_the_command_plays_held_out_tasks_and_repeats_itself(
     assert len({episode.task.task_id for episode in episodes}) == 3
     module.main([*arguments.split(), "--trajectories", str(tmp_path / "b.jsonl")])
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
+
+
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_played(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    config = EvaluateConfig("nowhere", env_id="no-such:Env-v0")
+    under_a_file, folder = str(tmp_path / "file" / "a.json"), str(tmp_path)
+    for wrong in (replace(config, output=under_a_file), replace(config, trajectories=under_a_file)):
+        with pytest.raises(DataError, match=r"file/a\.json cannot be written"):
+            run_all(wrong)
+    for wrong in (replace(config, output=folder), replace(config, trajectories=folder)):
+        with pytest.raises(DataError, match="it must be a file in a folder"):
+            run_all(wrong)
+
+
+def test_a_full_disk_leaves_the_figures(tmp_path: Path) -> None:
+    settings = ("tasks=9",)
+    policy = str(make_checkpoint(tmp_path / "policy"))
+    config = EvaluateConfig(
+        policy, "guessing_world:Guess-v0", episodes=2, max_tokens=8, context_tokens=256, settings=settings, device="cpu"
+    )
+    with pytest.raises(DataError, match=r'/dev/full cannot be written .*No space left.*; the figures so far: .*"n": 2'):
+        run_all(replace(config, output="/dev/full"))
+
+
+def test_an_interrupted_evaluation_keeps_the_temperatures_that_were_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = str(make_checkpoint(tmp_path / "policy"))
+    output, episodes = tmp_path / "new" / "a.json", tmp_path / "new" / "a.jsonl"
+    config = EvaluateConfig(
+        policy,
+        "guessing_world:Guess-v0",
+        episodes=2,
+        temperatures=(0, 1),
+        max_tokens=8,
+        context_tokens=256,
+        settings=("tasks=9",),
+        device="cpu",
+        output=str(output),
+        trajectories=str(episodes),
+    )
+    player = module.player
+
+    def interrupted(config: EvaluateConfig, pool: EnvPool) -> module.Player:
+        play = player(config, pool)
+
+        def once(temperature: float, tasks: Sequence[Task], progress: Progress | None) -> list[Rollout]:
+            if temperature == 1:
+                raise KeyboardInterrupt
+            return play(temperature, tasks, progress)
+
+        return once
+
+    monkeypatch.setattr(module, "player", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_all(config)
+    assert json.loads(output.read_text(encoding="utf-8"))["temperature"] == 0
+    assert len(list(read_trajectories(episodes))) == 2
 
 
 def hub_with(folder: Path, name: str, checkpoint: Path, patch: pytest.MonkeyPatch) -> None:

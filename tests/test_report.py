@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from dreamgym_env.trainers.evaluate import Evaluation, difference_interval, wilson_interval
+from dreamgym_env.trainers.evaluate import Evaluation
+from dreamgym_env.trainers.intervals import difference_interval, wilson_interval
 from dreamgym_env.trainers.report import Report, Told, change_text, comparison, render
 from dreamgym_env.trainers.report_curve import HEIGHT, WIDTH, Point, interval, learning_curve
 from dreamgym_env.types import Source, Task, Trajectory, Transition

@@ -19,9 +19,9 @@ pytest.importorskip("torch")
 from guessing_world import dream_registered, make_policy
 
 from dreamgym_env.trainers import table, table_cells, table_rows
-from dreamgym_env.trainers.evaluate import wilson_interval
 from dreamgym_env.trainers.grpo_config import PRESETS as GRPO_PRESETS
 from dreamgym_env.trainers.grpo_config import GRPOConfig
+from dreamgym_env.trainers.intervals import wilson_interval
 from dreamgym_env.trainers.logs import read_metrics
 from dreamgym_env.trainers.ppo_config import PRESETS as PPO_PRESETS
 from dreamgym_env.trainers.ppo_config import PPOConfig

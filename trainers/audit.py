@@ -21,7 +21,8 @@ from dreamgym_env.loading import starting_policy
 from dreamgym_env.types import Sampling, Split, Task, Trajectory
 
 from .corpus import contexts_of
-from .evaluate import choose_episodes, wilson_interval
+from .evaluate import choose_episodes
+from .intervals import wilson_interval
 from .pools import EnvPool, VectorDreamPool, domain_of, open_pool, read_settings
 from .rollout import Collector, collect, end_reason_of
 from .text_play import ScriptedAgent, play_texts

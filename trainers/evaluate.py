@@ -6,21 +6,23 @@ python -m dreamgym_env.trainers.evaluate --policy FOLDER --env-id Real-WebShop-v
 from __future__ import annotations
 
 import json
-import math
+import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 
 from dreamgym_env.loading import starting_policy
-from dreamgym_env.types import BROKEN, Sampling, Split, Task
+from dreamgym_env.types import BROKEN, DataError, Sampling, Split, Task
 
 from .agent import Rollout
+from .disk import writing
+from .intervals import wilson_interval
 from .pools import EnvPool, open_pool, read_settings
 from .progress import ProgressBar
 from .rollout import Collector, Progress, collect
@@ -124,45 +126,6 @@ class EvaluateConfig:
         if self.policy.startswith("script:"):
             return (None,)
         return self.temperatures or (self.temperature,)
-
-
-def wilson_interval(k: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson score interval of k successes in n trials, 95% by default; (0, 1) where n is 0.
-
-    Raises:
-        ValueError: not 0 <= k <= n.
-    """
-    if not 0 <= k <= n:
-        raise ValueError(f"`k` must be in [0, n], got k={k}, n={n}")
-    if n == 0:
-        return 0.0, 1.0
-    rate, weight = k / n, z * z / n
-    centre = (rate + weight / 2) / (1 + weight)
-    half = z / (1 + weight) * math.sqrt(rate * (1 - rate) / n + weight / (4 * n))
-    # At the ends the bound is exact in theory; rounding must not leave the rate outside its interval.
-    return (0.0 if k == 0 else centre - half), (1.0 if k == n else centre + half)
-
-
-class Rated(Protocol):
-    """A success rate with its interval."""
-
-    @property
-    def success_rate(self) -> float: ...
-    @property
-    def low(self) -> float: ...
-    @property
-    def high(self) -> float: ...
-
-
-def difference_interval(before: Rated, after: Rated) -> tuple[float, float, float]:
-    """Change of the success rate and its 95% interval, each in [-1, 1] (Newcombe's hybrid score, from Wilson's bounds).
-
-    It takes the two as independent, which is cautious where they played the same tasks.
-    """
-    change = after.success_rate - before.success_rate
-    down = math.hypot(after.success_rate - after.low, before.high - before.success_rate)
-    up = math.hypot(after.high - after.success_rate, before.success_rate - before.low)
-    return change, change - down, change + up
 
 
 def summarise(
@@ -269,9 +232,14 @@ def player(config: EvaluateConfig, pool: EnvPool) -> Player:
 
 
 def run_all(config: EvaluateConfig) -> list[Evaluation]:
-    """Loads what the config names, evaluates at each temperature on the same tasks, writes the files asked for."""
+    """Loads what the config names, evaluates at each temperature on the same tasks, writes the files asked for.
+
+    Raises:
+        DataError: a file asked for cannot be written; told before anything is played where that can be known.
+    """
     from .evaluate_table import decoding
 
+    _check_files(config)
     settings: dict[str, Any] = {"split": config.split, **read_settings(config.settings)}
     pool = open_pool(config.env_id, min(config.num_envs, config.episodes), **settings)
     tasks = choose_episodes(pool.tasks, config.episodes)
@@ -287,16 +255,38 @@ def run_all(config: EvaluateConfig) -> list[Evaluation]:
                 result = summarise(found, config.env_id, pool.source, getattr(pool.domain, "task_type", None))
                 results.append(replace(result, temperature=temperature))
                 rollouts += found
+                _save(config, results, rollouts)
     finally:
         pool.close()
-    if config.output:
-        record = {"config": asdict(config), **as_record(results)}
-        Path(config.output).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    if config.trajectories:
-        from dreamgym_env.trajectories import write_trajectories
-
-        write_trajectories(config.trajectories, (rollout.trajectory for rollout in rollouts))
     return results
+
+
+def _check_files(config: EvaluateConfig) -> None:
+    """Makes the folders of the files asked for, so that what cannot be written is told before anything is played."""
+    for path in (config.output, config.trajectories):
+        if path is None:
+            continue
+        folder = Path(path).parent
+        with writing(Path(path), kept=None):
+            folder.mkdir(parents=True, exist_ok=True)
+        if Path(path).is_dir() or not os.access(folder, os.W_OK):
+            raise DataError(f"{path} cannot be written: it must be a file in a folder that may be written to")
+
+
+def _save(config: EvaluateConfig, results: Sequence[Evaluation], rollouts: Sequence[Rollout]) -> None:
+    """Writes the files asked for, after each temperature: an interrupted evaluation keeps those that were done."""
+    from dreamgym_env.trajectories import write_trajectories
+
+    figures = as_record(results)
+    try:
+        if config.output:
+            record = json.dumps({"config": asdict(config), **figures}, indent=1)
+            Path(config.output).write_text(record + "\n", encoding="utf-8")
+        if config.trajectories:
+            write_trajectories(config.trajectories, (rollout.trajectory for rollout in rollouts))
+    except OSError as error:
+        path = error.filename or config.output or config.trajectories
+        raise DataError(f"{path} cannot be written ({error}); the figures so far: {json.dumps(figures)}") from error
 
 
 def _advance(bar: Any, line: Any, done: int, total: int) -> None:

@@ -34,8 +34,9 @@ from . import sft
 from .audit import distrust
 from .checkpoint import PARTIAL, is_whole
 from .disk import writing
-from .evaluate import EvaluateConfig, wilson_interval
+from .evaluate import EvaluateConfig
 from .evaluate import run as evaluate
+from .intervals import wilson_interval
 from .logs import MetricsLog, read_metrics
 from .pools import EnvPool, open_pool, read_settings
 from .progress import ProgressBar

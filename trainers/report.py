@@ -10,7 +10,8 @@ from typing import Any
 
 from dreamgym_env.types import Trajectory, Transition
 
-from .evaluate import Evaluation, difference_interval
+from .evaluate import Evaluation
+from .intervals import difference_interval
 from .report_curve import Point, interval, learning_curve
 
 STYLE = """

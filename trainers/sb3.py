@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from dreamgym_env.types import Split
 
 from .checkpoint import save_final_module
-from .evaluate import wilson_interval
+from .intervals import wilson_interval
 from .pools import read_settings
 
 WEIGHTS = "policy.safetensors"

@@ -10,7 +10,7 @@ from typing import Any
 from rich.box import SIMPLE
 from rich.table import Table
 
-from .evaluate import difference_interval, wilson_interval
+from .intervals import difference_interval, wilson_interval
 from .table_cells import Cell, Cost
 from .table_rows import TITLES
 
