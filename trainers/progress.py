@@ -20,8 +20,16 @@ class ProgressBar(Progress):
     """Rich's progress bar; where there is no terminal to draw it in (a log, a batch job), a line of text at most every
     `seconds` in its place. On stderr, since stdout has a command's results, unless another `console` is given."""
 
-    def __init__(self, *columns: Any, seconds: float = 30.0, console: Console | None = None, **settings: Any) -> None:
-        super().__init__(*columns, console=console or Console(stderr=True), **settings)
+    def __init__(
+        self,
+        *columns: Any,
+        seconds: float = 30.0,
+        console: Console | None = None,
+        transient: bool = False,
+        **settings: Any,
+    ) -> None:
+        console = console or Console(stderr=True)
+        super().__init__(*columns, console=console, transient=transient or not console.is_terminal, **settings)
         self.seconds, self._told = seconds, time.monotonic()
 
     def update(self, task_id: TaskID, **fields: Any) -> None:
@@ -31,6 +39,12 @@ class ProgressBar(Progress):
     def advance(self, task_id: TaskID, advance: float = 1) -> None:
         super().advance(task_id, advance)
         self._tell(task_id)
+
+    def stop(self) -> None:
+        if self.console.is_terminal:
+            super().stop()
+        else:
+            self.live.stop()  # rich's own adds an empty line
 
     def _tell(self, task_id: TaskID) -> None:
         now = time.monotonic()
