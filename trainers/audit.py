@@ -18,6 +18,7 @@ from typing import Any
 import gymnasium as gym
 
 from dreamgym_env.loading import starting_policy
+from dreamgym_env.trajectories import write_trajectories
 from dreamgym_env.types import Sampling, Split, Task, Trajectory
 
 from .corpus import contexts_of
@@ -324,8 +325,6 @@ def save(config: AuditConfig, report: Mapping[str, Any], dreams: Sequence[Trajec
         config.output.parent.mkdir(parents=True, exist_ok=True)
         config.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if config.trajectories:
-        from dreamgym_env.trajectories import write_trajectories
-
         write_trajectories(config.trajectories, dreams)
 
 
