@@ -102,38 +102,45 @@ def test_a_file_that_cannot_be_written_is_told_before_anything_is_played(tmp_pat
     for wrong in (replace(config, output=under_a_file), replace(config, trajectories=under_a_file)):
         with pytest.raises(DataError, match=r"file/a\.json cannot be written"):
             run_all(wrong)
+    with pytest.raises(DataError, match=r"cannot be written .*name too long"):
+        run_all(replace(config, output=str(tmp_path / ("a" * 300))))
     for wrong in (replace(config, output=folder), replace(config, trajectories=folder)):
         with pytest.raises(DataError, match="it must be a file in a folder"):
             run_all(wrong)
 
 
-def test_a_full_disk_leaves_the_figures(tmp_path: Path) -> None:
-    settings = ("tasks=9",)
-    policy = str(make_checkpoint(tmp_path / "policy"))
-    config = EvaluateConfig(
-        policy, "guessing_world:Guess-v0", episodes=2, max_tokens=8, context_tokens=256, settings=settings, device="cpu"
+def two_guesses(folder: Path) -> EvaluateConfig:
+    policy = str(make_checkpoint(folder / "policy"))
+    return EvaluateConfig(
+        policy,
+        "guessing_world:Guess-v0",
+        episodes=2,
+        max_tokens=8,
+        context_tokens=256,
+        settings=("tasks=9",),
+        device="cpu",
     )
+
+
+def test_a_full_disk_leaves_the_figures(tmp_path: Path) -> None:
+    config = two_guesses(tmp_path)
     with pytest.raises(DataError, match=r'/dev/full cannot be written .*No space left.*; the figures so far: .*"n": 2'):
         run_all(replace(config, output="/dev/full"))
+
+
+def test_the_file_that_failed_is_named_and_the_other_is_there(tmp_path: Path) -> None:
+    output, too_long = tmp_path / "a.json", "a" * 240 + ".jsonl"  # its partial file's name is longer than names may be
+    config = replace(two_guesses(tmp_path), output=str(output), trajectories=str(tmp_path / too_long))
+    with pytest.raises(DataError, match=rf'{too_long} cannot be written .*; the figures so far: .*"n": 2'):
+        run_all(config)
+    assert json.loads(output.read_text(encoding="utf-8"))["n"] == 2
 
 
 def test_an_interrupted_evaluation_keeps_the_temperatures_that_were_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    policy = str(make_checkpoint(tmp_path / "policy"))
     output, episodes = tmp_path / "new" / "a.json", tmp_path / "new" / "a.jsonl"
-    config = EvaluateConfig(
-        policy,
-        "guessing_world:Guess-v0",
-        episodes=2,
-        temperatures=(0, 1),
-        max_tokens=8,
-        context_tokens=256,
-        settings=("tasks=9",),
-        device="cpu",
-        output=str(output),
-        trajectories=str(episodes),
-    )
+    config = replace(two_guesses(tmp_path), temperatures=(0, 1), output=str(output), trajectories=str(episodes))
     player = module.player
 
     def interrupted(config: EvaluateConfig, pool: EnvPool) -> module.Player:

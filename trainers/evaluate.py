@@ -18,6 +18,7 @@ from typing import Any
 from rich.console import Console
 
 from dreamgym_env.loading import starting_policy
+from dreamgym_env.trajectories import write_trajectories
 from dreamgym_env.types import BROKEN, DataError, Sampling, Split, Task
 
 from .agent import Rollout
@@ -269,24 +270,24 @@ def _check_files(config: EvaluateConfig) -> None:
         folder = Path(path).parent
         with writing(Path(path), kept=None):
             folder.mkdir(parents=True, exist_ok=True)
-        if Path(path).is_dir() or not os.access(folder, os.W_OK):
+            no_file = Path(path).is_dir()
+        if no_file or not os.access(folder, os.W_OK):
             raise DataError(f"{path} cannot be written: it must be a file in a folder that may be written to")
 
 
 def _save(config: EvaluateConfig, results: Sequence[Evaluation], rollouts: Sequence[Rollout]) -> None:
     """Writes the files asked for, after each temperature: an interrupted evaluation keeps those that were done."""
-    from dreamgym_env.trajectories import write_trajectories
-
     figures = as_record(results)
     try:
         if config.output:
             record = json.dumps({"config": asdict(config), **figures}, indent=1)
-            Path(config.output).write_text(record + "\n", encoding="utf-8")
+            with writing(Path(config.output), kept=None):
+                Path(config.output).write_text(record + "\n", encoding="utf-8")
         if config.trajectories:
-            write_trajectories(config.trajectories, (rollout.trajectory for rollout in rollouts))
-    except OSError as error:
-        path = error.filename or config.output or config.trajectories
-        raise DataError(f"{path} cannot be written ({error}); the figures so far: {json.dumps(figures)}") from error
+            with writing(Path(config.trajectories), kept=None):
+                write_trajectories(config.trajectories, (rollout.trajectory for rollout in rollouts))
+    except DataError as error:
+        raise DataError(f"{error}; the figures so far: {json.dumps(figures)}") from error
 
 
 def _advance(bar: Any, line: Any, done: int, total: int) -> None:
