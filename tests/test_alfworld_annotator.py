@@ -10,8 +10,9 @@ from alfworld_games import generated_games
 
 from dreamgym_env.domains.alfworld import ALFWORLD
 from dreamgym_env.trainers import annotate, collect
-from dreamgym_env.trainers.audit import Share, find_share
+from dreamgym_env.trainers.audit import find_share
 from dreamgym_env.trainers.corpus import contexts_of
+from dreamgym_env.trainers.intervals import Share
 from dreamgym_env.trajectories import read_trajectories
 from dreamgym_env.types import EndReason, StepContext, Task, Trajectory, Transition
 from dreamgym_env.wrappers.alfworld.annotator import AlfworldAnnotator

@@ -14,7 +14,9 @@ from dreamed_shop import LyingModel, ShopModel, actions_of, play, shop_env, task
 
 from dreamgym_env.domains.webshop_pages import DONE_STATE, SEARCH_STATE
 from dreamgym_env.trainers import audit
-from dreamgym_env.trainers.audit import AuditConfig, PolicyAudit, Share, distrust, judge, passes, replay, target_of
+from dreamgym_env.trainers.audit import AuditConfig, judge, replay
+from dreamgym_env.trainers.intervals import Share
+from dreamgym_env.trainers.trust import PolicyAudit, distrust, passes, target_of
 from dreamgym_env.trajectories import read_trajectories
 from dreamgym_env.types import StepContext, Task, Trajectory
 from dreamgym_env.vector_env import DreamGymVectorEnv

@@ -20,12 +20,13 @@ from rich.console import Console
 from dreamgym_env import loading
 from dreamgym_env.trainers import cli, demo
 from dreamgym_env.trainers.agent import Rollout
-from dreamgym_env.trainers.audit import PolicyAudit, Share, passes
 from dreamgym_env.trainers.collect import run_episode
 from dreamgym_env.trainers.demo import Clock, DemoConfig, check_assets, dream_settings, grpo_config
 from dreamgym_env.trainers.demo_views import Views, audit_rows, choose_episodes_to_tell
+from dreamgym_env.trainers.intervals import Share
 from dreamgym_env.trainers.pools import read_settings
 from dreamgym_env.trainers.scratch import SmallConfig, build_model, build_tokenizer, fit_vocabulary
+from dreamgym_env.trainers.trust import PolicyAudit, passes
 from dreamgym_env.trainers.worlds import WORLDS
 from dreamgym_env.types import DataError, EndReason, Trajectory
 

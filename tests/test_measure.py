@@ -14,7 +14,7 @@ from dreamgym_env.domains.webshop import WEBSHOP
 from dreamgym_env.domains.webshop_pages import DONE_STATE, SEARCH_STATE, ItemPage, ResultsPage, Row, render
 from dreamgym_env.experience_model import ExperienceConfig, ExperienceModel
 from dreamgym_env.trainers import measure as measuring
-from dreamgym_env.trainers.audit import Share
+from dreamgym_env.trainers.intervals import Share
 from dreamgym_env.trainers.measure import MeasureConfig, held_out, measure, show, summarise
 from dreamgym_env.trajectories import write_trajectories
 from dreamgym_env.types import ParseError, Prediction, StepContext, Task, Transition

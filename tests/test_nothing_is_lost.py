@@ -22,7 +22,9 @@ torch = pytest.importorskip("torch")
 from guessing_world import demonstrations, dream_registered, make_checkpoint, make_policy  # noqa: E402
 
 from dreamgym_env.language_model import TransformersModel  # noqa: E402
-from dreamgym_env.trainers import collect, dpo, experience, grpo, ppo, sft  # noqa: E402
+from dreamgym_env.trainers import audit, bench, collect, dpo, experience, grpo, measure, ppo, sft  # noqa: E402
+from dreamgym_env.trainers.audit import AuditConfig  # noqa: E402
+from dreamgym_env.trainers.bench import BenchConfig  # noqa: E402
 from dreamgym_env.trainers.checkpoint import list_checkpoints, save_checkpoint, verify_checkpoint  # noqa: E402
 from dreamgym_env.trainers.collect import CollectConfig  # noqa: E402
 from dreamgym_env.trainers.disk import writing  # noqa: E402
@@ -30,6 +32,7 @@ from dreamgym_env.trainers.dpo import DPOConfig  # noqa: E402
 from dreamgym_env.trainers.experience_config import ExperienceTrainingConfig  # noqa: E402
 from dreamgym_env.trainers.grpo_config import GRPOConfig  # noqa: E402
 from dreamgym_env.trainers.logs import MetricsLog, read_metrics  # noqa: E402
+from dreamgym_env.trainers.measure import MeasureConfig  # noqa: E402
 from dreamgym_env.trainers.offline import OfflineConfig, collect_offline  # noqa: E402
 from dreamgym_env.trainers.ppo_config import PPOConfig  # noqa: E402
 from dreamgym_env.trainers.progress import show_progress  # noqa: E402
@@ -370,6 +373,31 @@ def test_a_run_on_a_full_disk_goes_on_when_there_is_room(tmp_path: Path) -> None
         assert (straight / file).read_bytes() == (resumed / file).read_bytes(), file
     rows = [without_times(read_metrics(path.parent / "metrics.jsonl")) for path in (straight, resumed)]
     assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        lambda output: audit.main(AuditConfig(env_id="no-such:Env-v0", output=output)),
+        lambda output: audit.main(AuditConfig(env_id="no-such:Env-v0", trajectories=output)),
+        lambda output: measure.main(MeasureConfig((), model="nowhere", output=output)),
+        lambda output: bench.main(BenchConfig(env_id="no-such:Env-v0", output=output)),
+    ],
+)
+def test_a_report_that_cannot_be_written_is_told_before_the_work(tmp_path: Path, job: Callable[[Path], Any]) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(DataError, match=r"file/a\.json cannot be written"):
+        job(tmp_path / "file" / "a.json")
+    with pytest.raises(DataError, match="it must be a file in a folder"):
+        job(tmp_path)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_an_audit_whose_report_cannot_be_written_has_shown_its_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    config = AuditConfig(("random",), episodes=2, output=Path("/dev/full"))
+    with pytest.raises(DataError, match=r"/dev/full cannot be written \(.*No space left"):
+        audit.main(config)
+    assert "audit under random" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")

@@ -25,6 +25,7 @@ from dreamgym_env.types import Completion, Conversation, Demonstration, Sampling
 
 from .audit import AuditConfig, roll_reader
 from .demo_views import quieten
+from .disk import check_writable, write_json
 from .evaluate import choose_episodes
 from .pools import EnvPool, StepResult, open_pool
 from .rollout import Collector, collect
@@ -283,6 +284,7 @@ def token_figure(config: BenchConfig) -> Figure:
 
 def main(config: BenchConfig) -> dict[str, Any]:
     """Measures, prints a table, and returns the figures as data."""
+    check_writable(config.output)
     quieten()
     if config.threads:
         import torch
@@ -295,8 +297,7 @@ def main(config: BenchConfig) -> dict[str, Any]:
         "figures": [asdict(figure) for figure in found],
     }
     if config.output:
-        config.output.parent.mkdir(parents=True, exist_ok=True)
-        config.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_json(config.output, record)
     return record
 
 

@@ -22,12 +22,13 @@ from dreamgym_env.loading import assets_of, read_card
 from dreamgym_env.types import DataError, Sampling, Task, Trajectory
 
 from .agent import Rollout
-from .audit import AuditConfig, audit_policy, passes
+from .audit import AuditConfig, audit_policy
 from .demo_views import Views, audit_rows, choose_episodes_to_tell, quieten, versions
 from .evaluate import Evaluation
 from .pools import open_pool, read_settings
 from .report import Report, render
 from .report_curve import Point
+from .trust import passes
 from .worlds import WORLDS, DemoSizes, World, WorldName
 
 if TYPE_CHECKING:

@@ -124,7 +124,8 @@ def audit_rows(record: Mapping[str, Any]) -> list[AuditRow]:
 
     `met` is None where there is no target, or no case to judge by. What a world has no views of is left out.
     """
-    from .audit import Share, target_of
+    from .intervals import Share
+    from .trust import target_of
 
     rows: list[AuditRow] = []
     for name, value in record.items():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from dreamgym_env.types import DataError
 
@@ -34,6 +37,30 @@ def writing(target: Path, kept: str | None = CHECKPOINTS, cleared: Path | None =
             cleared.unlink(missing_ok=True)
         remedy = f"{kept}: make room, then go on with `resume`" if kept else "make room, then give the command again"
         raise DataError(f"{target} cannot be written ({reason}); {remedy}") from error
+
+
+def check_writable(*files: Path | str | None) -> None:
+    """Makes the folders of the files asked for, so that what cannot be written is told before the work and not after.
+
+    Raises:
+        DataError: one of them cannot be a file there.
+    """
+    for file in (Path(file) for file in files if file is not None):
+        with writing(file, kept=None):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            no_file = file.is_dir()
+        if no_file or not os.access(file if file.exists() else file.parent, os.W_OK):
+            raise DataError(f"{file} cannot be written: it must be a file in a folder that may be written to")
+
+
+def write_json(file: Path | str, record: Any) -> None:
+    """Writes a report.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    with writing(Path(file), kept=None):
+        Path(file).write_text(json.dumps(record, indent=1, default=str) + "\n", encoding="utf-8")
 
 
 def failure(error: Exception) -> str | None:

@@ -6,7 +6,6 @@ python -m dreamgym_env.trainers.evaluate --policy FOLDER --env-id Real-WebShop-v
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,7 @@ from dreamgym_env.trajectories import write_trajectories
 from dreamgym_env.types import BROKEN, DataError, Sampling, Split, Task
 
 from .agent import Rollout
-from .disk import writing
+from .disk import check_writable, write_json, writing
 from .intervals import wilson_interval
 from .pools import EnvPool, open_pool, read_settings
 from .progress import ProgressBar
@@ -240,7 +239,7 @@ def run_all(config: EvaluateConfig) -> list[Evaluation]:
     """
     from .evaluate_table import decoding
 
-    _check_files(config)
+    check_writable(config.output, config.trajectories)
     settings: dict[str, Any] = {"split": config.split, **read_settings(config.settings)}
     pool = open_pool(config.env_id, min(config.num_envs, config.episodes), **settings)
     tasks = choose_episodes(pool.tasks, config.episodes)
@@ -262,27 +261,12 @@ def run_all(config: EvaluateConfig) -> list[Evaluation]:
     return results
 
 
-def _check_files(config: EvaluateConfig) -> None:
-    """Makes the folders of the files asked for, so that what cannot be written is told before anything is played."""
-    for path in (config.output, config.trajectories):
-        if path is None:
-            continue
-        folder = Path(path).parent
-        with writing(Path(path), kept=None):
-            folder.mkdir(parents=True, exist_ok=True)
-            no_file = Path(path).is_dir()
-        if no_file or not os.access(folder, os.W_OK):
-            raise DataError(f"{path} cannot be written: it must be a file in a folder that may be written to")
-
-
 def _save(config: EvaluateConfig, results: Sequence[Evaluation], rollouts: Sequence[Rollout]) -> None:
     """Writes the files asked for, after each temperature: an interrupted evaluation keeps those that were done."""
     figures = as_record(results)
     try:
         if config.output:
-            record = json.dumps({"config": asdict(config), **figures}, indent=1)
-            with writing(Path(config.output), kept=None):
-                Path(config.output).write_text(record + "\n", encoding="utf-8")
+            write_json(config.output, {"config": asdict(config), **figures})
         if config.trajectories:
             with writing(Path(config.trajectories), kept=None):
                 write_trajectories(config.trajectories, (rollout.trajectory for rollout in rollouts))

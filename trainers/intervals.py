@@ -1,8 +1,9 @@
-"""95% intervals of success rates and of their differences."""
+"""Shares, their 95% intervals, and those of differences."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -21,6 +22,28 @@ def wilson_interval(k: int, n: int, z: float = 1.959964) -> tuple[float, float]:
     half = z / (1 + weight) * math.sqrt(rate * (1 - rate) / n + weight / (4 * n))
     # At the ends the bound is exact in theory; rounding must not leave the rate outside its interval.
     return (0.0 if k == 0 else centre - half), (1.0 if k == n else centre + half)
+
+
+@dataclass(frozen=True)
+class Share:
+    """`count` of `n`, with the 95% Wilson interval of the share."""
+
+    count: int
+    n: int
+
+    @property
+    def rate(self) -> float | None:
+        return self.count / self.n if self.n else None
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return wilson_interval(self.count, self.n)
+
+    def __str__(self) -> str:
+        if not self.n:
+            return "-"
+        low, high = self.interval
+        return f"{self.count}/{self.n} = {self.count / self.n:.3f} [{low:.3f}, {high:.3f}]"
 
 
 class Rated(Protocol):

@@ -24,8 +24,9 @@ from dreamgym_env.task_generator import TaskGenerator
 from dreamgym_env.trajectories import read_trajectories
 from dreamgym_env.types import Prediction, StepContext, Task, Trajectory, Transition
 
-from .audit import Share
 from .corpus import contexts_of
+from .disk import check_writable, write_json
+from .intervals import Share
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,7 @@ def details_of(domain: Domain, context: StepContext, step: Transition, predicted
 
 def main(config: MeasureConfig) -> dict[str, Any]:
     """Measures, prints a table and returns the result as data."""
+    check_writable(config.output)
     settings: dict[str, Any] = {"use_recall": config.use_recall}
     if not config.as_dreamed:
         settings |= {"temperature": 0.0, "open_temperature": None, "attempts": 1}
@@ -154,8 +156,7 @@ def main(config: MeasureConfig) -> dict[str, Any]:
     if config.variations:
         report["variations"] = measure_variations(model, choose_tasks(None, domain, None), config.variations)
     if config.output:
-        config.output.parent.mkdir(parents=True, exist_ok=True)
-        config.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_json(config.output, report)
     return report
 
 

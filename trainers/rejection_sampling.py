@@ -31,7 +31,6 @@ from dreamgym_env.trajectories import read_trajectories, write_trajectories
 from dreamgym_env.types import DataError, Sampling, Task, Trajectory
 
 from . import sft
-from .audit import distrust
 from .checkpoint import PARTIAL, is_whole
 from .disk import writing
 from .evaluate import EvaluateConfig
@@ -45,6 +44,7 @@ from .rollout import Collector, collect
 from .rounds import EVALUATED
 from .samplers import RunJobs, processes_on
 from .sft import SFTConfig
+from .trust import distrust
 
 KEPT = "the dreams and policies so far are kept"
 MAY_CHANGE = ("rounds", "samplers", "device", "resume", "save_every", "log_every", "tensorboard")

@@ -19,7 +19,6 @@ from dreamgym_env.trajectories import read_trajectories, task_from_record, task_
 from dreamgym_env.types import Task, Trajectory
 
 from .adapters import merge_into, with_adapters, with_same_weights
-from .audit import distrust
 from .averaging import WeightAverage
 from .checkpoint import (
     check_start,
@@ -35,6 +34,7 @@ from .processes import leave_at_exit
 from .run_config import RunConfig
 from .served import ServedPolicy
 from .sharding import SharedOptimizer, copy_weights, share_out, whole_optimizer, whole_weights
+from .trust import distrust
 
 Metrics = dict[str, float]
 ConfigT = TypeVar("ConfigT", bound=RunConfig, covariant=True)
