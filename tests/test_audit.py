@@ -126,6 +126,36 @@ def test_a_lying_dream_is_caught_with_exact_counts() -> None:
     assert not any(passes(found).values())
 
 
+class SilentReferee:
+    """Finds nothing, and cannot tell how an episode ended."""
+
+    def step_errors(self, context: StepContext, transition: Any) -> list[str]:
+        return []
+
+    def judge(self, trajectory: Trajectory) -> None:
+        return None
+
+
+def test_a_replay_judges_where_the_referee_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, env = tasks_of("train", 4)[0], shop_env()
+    monkeypatch.setattr(env.unwrapped, "referee", SilentReferee, raising=False)
+    won, lost = play(task), play(task, "random", 1)
+    assert (won.success, lost.success) == (True, False)
+
+    def ending(episode: Trajectory, reward: float) -> Trajectory:
+        last = replace(episode.transitions[-1], reward=reward, terminated=True)
+        return replace(
+            episode, transitions=(*episode.transitions[:-1], last), end_reason="success" if reward else "failure"
+        )
+
+    elsewhere = replace(won, transitions=(replace(won.transitions[0], next_state="elsewhere"), *won.transitions[1:]))
+    broken = replace(won, end_reason="model_error")
+    found = judge("test", [won, ending(won, 0.0), ending(lost, 1.0), elsewhere, broken], [won], env)
+    assert found.confirmed == Share(1, 2)  # what went elsewhere is not judged
+    assert found.denied == Share(1, 2)
+    assert found.replay_success == Share(2, 3)
+
+
 def test_replay_counts_the_steps_that_show_the_same() -> None:
     task = tasks_of("train", 4)[0]
     env, episode = shop_env(), play(task)

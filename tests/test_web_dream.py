@@ -13,7 +13,7 @@ from dreamgym_env.domain import Domain, load_domain
 from dreamgym_env.domains.miniwob_games import GAMES, PLAIN
 from dreamgym_env.domains.web import MINIWOB, WEBARENA
 from dreamgym_env.domains.web_actions import parse_call
-from dreamgym_env.domains.web_page import read
+from dreamgym_env.domains.web_page import page_of, read
 from dreamgym_env.domains.web_short import SAME, restore, shorten
 from dreamgym_env.loading import choose_tasks
 from dreamgym_env.prompts import heard, told
@@ -174,12 +174,17 @@ def test_recall_puts_what_an_action_names_beside_it() -> None:
 
 
 def end(instruction: str, *pages: str, says: str = "Done.") -> bool | None:
-    """Whether the task is done, by the pages."""
+    """Whether the task is done, by the pages; a dream may say nothing else, and no success where they do not tell."""
     steps = tuple(("click('1')", page) for page in pages)
     asked = context(instruction, HOME, *steps, action=f"send_msg_to_user({says!r})")
     lasting = [Prediction("", asked.state, float(success), True) for success in (True, False)]
     refused = [WEBARENA.contradiction(asked, one) is not None for one in lasting]
-    return None if refused == [False, False] else refused == [False, True]
+    page, call = page_of(asked.state), WEBARENA.call_of(asked.state, asked.action)
+    assert page is not None
+    assert call is not None
+    found = WEBARENA.rules.end(asked, page, call)
+    assert refused == [found.verdict is False, found.verdict is True]
+    return found.success
 
 
 COMMITS = """Page: 'Commits of tidepool - Forgeworks'
@@ -252,7 +257,26 @@ def test_what_a_dream_may_not_say() -> None:
     assert "with the page as it is" in problem("send_msg_to_user('Done.')", ISSUES, 0.0, True)
     assert problem("send_msg_to_user('Done.')", PROJECT, 1.0, True) == "no success: button Unstar, not shown"
     assert problem("send_msg_to_user('Done.')", PROJECT, 0.0, True) == ""
-    assert problem("report_infeasible('no')", PROJECT, 1.0, True) == ""  # nothing tells
+    assert "no page so far shows" in problem("report_infeasible('no')", PROJECT, 1.0, True)
+
+
+def test_what_no_page_shows_is_no_success() -> None:
+    def judged(instruction: str, *pages: str, says: str = "7") -> tuple[str | None, Prediction | None]:
+        steps = [("click('4')", page) for page in pages]
+        asked = context(instruction, HOME, *steps, action=f"send_msg_to_user('{says}')")
+        won = Prediction("so success", (HOME, *pages)[-1], 1.0, True)
+        return WEBARENA.contradiction(asked, won), WEBARENA.mended(asked, won)
+
+    count = "How many open issues of tidepool have the label bug?"
+    refused, failed = judged(count, ISSUES)  # not filtered: a guess
+    assert refused == "no success: no page so far shows that the task is done"
+    assert failed == Prediction("says '7'; so failure", ISSUES, 0.0, True)
+    assert judged(count, ISSUES, BUGS)[0] is None
+    assert judged("Upvote the newest post in the forum nightsky.", POST)[0] == refused  # which is the newest
+    assert judged("Dance.", PROJECT) == (None, None), "of other tasks only the model knows what they ask for"
+    asked = context(count, HOME, action="report_infeasible('no')")
+    assert WEBARENA.contradiction(asked, Prediction("", HOME, 1.0, True)) == refused
+    assert WEBARENA.contradiction(asked, Prediction("", HOME, 0.0, True)) is None
 
 
 def test_an_end_is_mended_where_the_pages_tell_it() -> None:
@@ -266,9 +290,9 @@ def test_an_end_is_mended_where_the_pages_tell_it() -> None:
     assert opened is not None
     assert (opened.next_state, opened.reward, opened.terminated) == (ISSUES, 0.0, False)
     assert "so success" not in opened.reasoning_trace
-    assert mended("report_infeasible('no')", PROJECT, 1.0, True) is None  # nothing tells
-    over = mended("report_infeasible('no')", ISSUES, 0.0, False)
-    assert over == Prediction("says 'no'; so failure", PROJECT, 0.0, True)
+    over = Prediction("says 'no'; so failure", PROJECT, 0.0, True)
+    assert mended("report_infeasible('no')", PROJECT, 1.0, True) == over  # no page shows that it cannot be
+    assert mended("report_infeasible('no')", ISSUES, 0.0, False) == over
     assert mended("click('99')", PROJECT, 1.0, True) is None  # impossible: the rules answer
     assert mended("click('4')", "Page: 'x'", 0.0, False) is None  # no page
     garbled = ISSUES.replace("[2] link 'My Profile'", "[2] link 'My 'My Profile'")
@@ -544,6 +568,14 @@ def test_the_referee() -> None:
     assert referee.step_errors(impossible, accepted) == ["impossible_accepted"]
 
 
+def guessed(here: StepContext, step: Transition) -> bool:
+    """Whether a real success was luck: what the task asks for stands on no page that the agent had seen."""
+    page, call = page_of(step.state), WEBARENA.call_of(step.state, step.action)
+    if here.task.domain != "webarena" or page is None or call is None or not step.reward:
+        return False
+    return WEBARENA.rules.end(here, page, call).unproven
+
+
 @pytest.mark.parametrize("name", ["webarena", "miniwob"])
 def test_everything_agrees_with_real_episodes(name: str) -> None:
     """On all bundled ones: what is possible, what is known, that the truth contradicts nothing, how episodes end."""
@@ -554,6 +586,9 @@ def test_everything_agrees_with_real_episodes(name: str) -> None:
             action = domain.parse_action(step.state, step.action)
             assert (action is not None and domain.is_possible(here, action)) == step.possible, step
             truth = Prediction("", step.next_state, step.reward, step.terminated)
+            if guessed(here, step):
+                counts["guesses"] += 1
+                continue
             assert domain.contradiction(here, truth) is None, step
             if step.possible and (same := domain.mended(here, truth)):
                 assert (same.next_state, same.reward, same.terminated) == (
@@ -575,6 +610,7 @@ def test_everything_agrees_with_real_episodes(name: str) -> None:
     assert counts["known"] > 0.1 * counts["steps"] > 50
     assert counts["told"] > 0.8 * counts["ends"] > 20
     assert counts["mended"] > counts["told"]
+    assert counts["guesses"] == (20 if name == "webarena" else 0)  # a careless agent's, of more than 1,700 successes
 
 
 @pytest.mark.parametrize(("name", "least"), [("webarena", 4), ("miniwob", 20)])

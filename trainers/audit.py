@@ -126,12 +126,14 @@ def judge(policy: str, dreamed: Sequence[Trajectory], lived: Sequence[Trajectory
             errors.update(referee.step_errors(context, step))
             impossible += not step.possible
             steps += 1
+        equal, succeeded = replay(env, trajectory)
         truth = referee.judge(trajectory)
+        if truth is None and equal == len(trajectory.transitions) and not trajectory.broken:
+            truth = succeeded  # for real it went as dreamed, so its outcome is that of the dream
         if trajectory.success and truth is not None:
             confirmed[truth] += 1
         if truth:
             denied[not trajectory.success] += 1
-        equal, succeeded = replay(env, trajectory)
         same, replayed = same + equal, replayed + len(trajectory.transitions)
         if trajectory.success:
             replay_success[succeeded] += 1

@@ -19,9 +19,10 @@ class PolicyAudit:
     real_success: Share
     """The same policy on the same tasks in the real environment."""
     confirmed: Share
-    """Dreamed successes that the referee confirms."""
+    """Dreamed successes that the referee confirms, or, where it cannot tell, a replay that shows all of the dream's
+    states."""
     denied: Share
-    """Episodes that the referee calls a success and the dream does not."""
+    """Episodes that the referee, or such a replay, calls a success and the dream does not."""
     replay_success: Share
     """Dreamed successes whose actions, replayed for real, succeed too."""
     replay_same_state: Share

@@ -139,10 +139,10 @@ class WebDomain:
             return None
         end = self.rules.end(context, page, call)
         unsaid = call.name in ENDS and not prediction.terminated  # that it goes on after an answer means no success
-        if end.ends is None or (end.ends and end.success is None and not unsaid):
+        if end.ends is None or (end.ends and end.verdict is None and not unsaid):
             struck = render(shown)
             return replace(prediction, next_state=struck) if struck != prediction.next_state else None
-        success = bool(end.success) if end.ends else None
+        success = bool(end.verdict) if end.ends else None
         told = trace(context, page, call, self.rules, shown, success)
         reward, over = (1.0 if success else 0.0), success is not None
         return replace(prediction, reasoning_trace=told, next_state=render(shown), reward=reward, terminated=over)
@@ -221,8 +221,10 @@ class WebDomain:
             return None
         if call.name in ENDS and prediction.next_state != context.state:
             return "an episode ends with the page as it is"
-        if end.success is None or end.success == success:
+        if end.verdict is None or end.verdict == success:
             return None
+        if end.unproven:
+            return "no success: no page so far shows that the task is done"
         failed = "; ".join(text for text, holds in end.checks if not holds)
         return "no failure: every condition is met" if end.success else f"no success: {failed}"
 

@@ -183,11 +183,13 @@ _MONTHS = ("January", "February", "March", "April", "May", "June", "July", "Augu
 
 @dataclass(frozen=True)
 class Reached:
-    """Whether a task is done: `met` is None where the pages do not tell. `lines` of pages are what it rests on."""
+    """Whether a task is done: `met` is None where the pages do not tell. `lines` of pages are what it rests on.
+    `asked`: whether it is known what the task asks for, so that pages could tell."""
 
     met: bool | None
     checks: tuple[Check, ...] = ()
     lines: tuple[str, ...] = ()
+    asked: bool = True
 
 
 def rule_of(instruction: str) -> tuple[Rule, dict[str, str]] | None:
@@ -204,7 +206,7 @@ def reached(task: Task, history: Sequence[Transition], message: str) -> Reached:
     pages = [page for state in states if (page := page_of(state))]
     found = rule_of(task.instruction)
     if found is None or not pages:
-        return Reached(None)
+        return Reached(None, asked=False)
     rule, slots = found
     if rule.post:
         more = _first_commit(slots, pages) if rule.post == "first commit" else _post(rule.post, slots, pages)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dreamgym_env.domains.web_actions import ENDS, TYPED, Call
-from dreamgym_env.domains.web_goals import Check, Reached, reached
+from dreamgym_env.domains.web_goals import Check, Reached, reached, rule_of
 from dreamgym_env.domains.web_page import Element, WebPage
 from dreamgym_env.domains.web_trail import Trail
 from dreamgym_env.types import StepContext
@@ -19,12 +19,20 @@ LEAVES = frozenset(("go_back", "go_forward", "goto", "tab_close"))
 @dataclass(frozen=True)
 class End:
     """Whether an action ends its episode, and with success: None where nothing tells. `checks` are the task's
-    conditions, one by one, each with whether it holds; `lines` of pages are what they rest on."""
+    conditions, one by one, each with whether it holds; `lines` of pages are what they rest on. `unproven`: it is known
+    what the task asks for, and no page of the episode shows whether it is so."""
 
     ends: bool | None
     success: bool | None = None
     checks: tuple[Check, ...] = ()
     lines: tuple[str, ...] = ()
+    unproven: bool = False
+
+    @property
+    def verdict(self) -> bool | None:
+        """Whether a dream may call it a success: not where it is unproven, or a guess would earn what looking up
+        does."""
+        return False if self.unproven else self.success
 
 
 class Rules(Protocol):
@@ -70,7 +78,7 @@ class SiteRules:
     def end(self, context: StepContext, page: WebPage, call: Call) -> End:
         if call.name in ENDS:
             found = self._reached(context, call)
-            return End(True, found.met, found.checks, found.lines)
+            return End(True, found.met, found.checks, found.lines, unproven=found.asked and found.met is None)
         return End(None if self._last(context) or call.name in LEAVES else False, None)
 
     def untouched(self, context: StepContext) -> bool:
@@ -85,7 +93,7 @@ class SiteRules:
 
     def _reached(self, context: StepContext, call: Call) -> Reached:
         if call.name == "report_infeasible":
-            return Reached(None)
+            return Reached(None, asked=rule_of(context.task.instruction) is not None)
         return reached(context.task, context.history, str(call.arguments[0]))
 
 
