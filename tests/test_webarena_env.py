@@ -155,7 +155,7 @@ def odd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, A
     (tmp_path / "tasks.json").write_text(json.dumps(tasks))
     with odd_site() as url, odd_site() as other:
         point(monkeypatch, REAL | {"map": url, "reddit": other, "shopping": other + "/shop"})
-        yield {"task_file": str(tmp_path / "tasks.json"), "settle": 0.0, "timeout": 1.5}
+        yield {"task_file": str(tmp_path / "tasks.json"), "settle": 0.0, "timeout": 4.0}
 
 
 def follow(env: Any, name: str) -> tuple[Any, ...]:
@@ -186,7 +186,7 @@ def test_a_site_that_fails_ends_the_episode_without_reward(odd: dict[str, Any], 
     _, reward, terminated, truncated, info = follow(env, name)
     assert (reward, terminated, truncated) == (0.0, False, True)
     assert (info["end_reason"], info["success"], info["available_actions"]) == ("site_error", False, [])
-    assert {"error": "HTTP status 500", "slow": "no answer in 1.5 s", "half": "only half a page in 1.5 s"}[
+    assert {"error": "HTTP status 500", "slow": "no answer in 4 s", "half": "only half a page in 4 s"}[
         name
     ] in info["error"]
     env.close()

@@ -63,7 +63,7 @@ class _Odd(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path.startswith("/slow"):
-            time.sleep(3)
+            time.sleep(20)
         if self.path == "/private":
             self.send_response(302)
             self.send_header("Location", "/login")
@@ -78,7 +78,7 @@ class _Odd(BaseHTTPRequestHandler):
         self.wfile.write(f"<title>{self.path}</title><h1>Odd</h1>{links}".encode())
         if self.path.startswith("/half"):
             self.wfile.flush()
-            time.sleep(3)
+            time.sleep(20)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Says nothing."""
