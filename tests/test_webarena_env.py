@@ -186,9 +186,9 @@ def test_a_site_that_fails_ends_the_episode_without_reward(odd: dict[str, Any], 
     _, reward, terminated, truncated, info = follow(env, name)
     assert (reward, terminated, truncated) == (0.0, False, True)
     assert (info["end_reason"], info["success"], info["available_actions"]) == ("site_error", False, [])
-    assert {"error": "HTTP status 500", "slow": "no answer in 4 s", "half": "only half a page in 4 s"}[
-        name
-    ] in info["error"]
+    assert {"error": "HTTP status 500", "slow": "no answer in 4 s", "half": "only half a page in 4 s"}[name] in info[
+        "error"
+    ]
     env.close()
 
 
