@@ -8,10 +8,12 @@ from functools import cache
 from dreamed_shop import asked_actions
 
 from dreamgym_env.domain import load_domain
+from dreamgym_env.domains.web import WEBARENA
+from dreamgym_env.domains.web_page import page_of
 from dreamgym_env.loading import embedded_trajectories_path
 from dreamgym_env.prompts import answer, opening, told
 from dreamgym_env.trajectories import read_trajectories
-from dreamgym_env.types import Completion, Conversation, Sampling, Task, Trajectory, Transition
+from dreamgym_env.types import Completion, Conversation, Sampling, StepContext, Task, Trajectory, Transition
 
 
 @cache
@@ -30,6 +32,15 @@ def pages(domain: str) -> tuple[Task, ...]:
 def wins(episode: Trajectory) -> bool:
     steps = episode.transitions
     return episode.success and len(steps) > 1 and all(step.possible and "99" not in step.action for step in steps)
+
+
+def guessed(episode: Trajectory) -> bool:
+    """Whether a success on the sites was luck: what its task asks for stands on no page that the agent had seen."""
+    *before, last = episode.transitions
+    page, call = page_of(last.state), WEBARENA.call_of(last.state, last.action)
+    if episode.task.domain != "webarena" or not episode.success or page is None or call is None:
+        return False
+    return WEBARENA.rules.end(StepContext(episode.task, tuple(before), last.state, last.action), page, call).unproven
 
 
 def recorded_actions(task: Task) -> list[str]:

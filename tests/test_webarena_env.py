@@ -220,7 +220,7 @@ def test_sites_that_are_down(odd: dict[str, Any], monkeypatch: pytest.MonkeyPatc
         (5, "login_expired", "a login is asked for"),
         (6, "site_error", "501 Server Error"),
         (7, "site_error", "the evaluator could not read the site: IndexError"),
-        (8, "site_error", "Timeout 1500ms exceeded"),
+        (8, "site_error", "Timeout 4000ms exceeded"),
         (9, "success", ""),
     ],
 )
