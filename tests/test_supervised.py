@@ -196,13 +196,13 @@ def test_a_tiny_model_learns_to_copy_and_is_saved_whole(tokenizer: Any, tmp_path
     from transformers import AutoModelForCausalLM
 
     held_out = copy_chats(tokenizer, 60, seed=99)
-    config = SupervisedConfig(learning_rate=1e-2, batch_tokens=640, warmup_steps=10, log_every=10)
+    config = SupervisedConfig(learning_rate=3e-3, batch_tokens=640, warmup_steps=10, log_every=10)
     trainer = Trainer(make_model(tokenizer), tokenizer, config)
     before = sum(exact_answers(trainer.model, tokenizer, held_out)) / 60
     pools = iter(range(1000))
     with show_progress("copying", tmp_path / "logs" / "metrics.jsonl") as on_log:
         supply = StatelessSupply(lambda _: copy_chats(tokenizer, 256, next(pools)))
-        trainer.run(supply, max_tokens=60_000, max_seconds=60, on_log=on_log)
+        trainer.run(supply, max_tokens=100_000, max_seconds=300, on_log=on_log)
     after = sum(exact_answers(trainer.model, tokenizer, held_out)) / 60
     assert before < 0.1
     assert after > 0.9
