@@ -69,7 +69,7 @@ TURNS = {
 }  # fmt: skip
 """The same of PPO: docs/ppo.md tells why."""
 PAGES = {"updates": 12, "tasks_per_update": 48, "keep_share": 0.25, "learning_rate": 1e-4}
-"""What GRPO in the bundled MiniWoB++ has otherwise than there: docs/webarena.md tells why."""
+"""What GRPO in the bundled MiniWoB++ has otherwise than there: docs/web-results.md tells why."""
 
 
 @pytest.mark.parametrize("algorithm", PRESETS)
