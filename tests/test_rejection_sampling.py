@@ -20,6 +20,7 @@ from dreamgym_env.trainers.logs import read_metrics  # noqa: E402
 from dreamgym_env.trainers.rejection_sampling import describe, parts_of, train  # noqa: E402
 from dreamgym_env.trainers.rejection_sampling_config import PRESETS, RejectionSamplingConfig  # noqa: E402
 from dreamgym_env.trainers.samplers import processes_on, visible  # noqa: E402
+from dreamgym_env.trainers.sft import SFTConfig  # noqa: E402
 from dreamgym_env.trajectories import read_trajectories, write_trajectories  # noqa: E402
 from dreamgym_env.types import DataError, DreamGymError, EndReason, Trajectory  # noqa: E402
 
@@ -128,6 +129,31 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(
         assert (Path(stopped.output) / file).read_bytes() == (Path(whole.output) / file).read_bytes(), file
     train(dataclasses.replace(stopped, resume=True, rounds=3))
     assert [row["update"] for row in read_metrics(Path(stopped.output) / "metrics.jsonl")] == [0, 1, 2, 3]
+
+
+def test_with_restart_each_round_learns_from_the_first_policy_and_all_rounds(
+    config: Make, dream: str, policy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned: list[SFTConfig] = []
+
+    def run(settings: SFTConfig) -> dict[str, Any]:
+        learned.append(settings)
+        return sft(settings)
+
+    sft = rejection_sampling.sft.run
+    monkeypatch.setattr(rejection_sampling.sft, "run", run)
+    settings = config(rounds=3, num_envs=8, per_task=None, restart=True)
+    train(settings)
+    assert [one.model for one in learned] == [str(policy)] * 3
+    dreams = [[str(file) for file in sorted(settings.dreams_of(number).iterdir())] for number in (1, 2, 3)]
+    assert [list(one.trajectories) for one in learned] == [
+        dreams[0], [*dreams[1], *dreams[0]], [*dreams[2], *dreams[1], *dreams[0]],
+    ]  # fmt: skip
+    played = [read_trajectories(Path(some[0])) for some in dreams]
+    assert {one.policy for one in played[1]} == {"run-2"}
+    rows = read_metrics(Path(settings.output) / "metrics.jsonl")
+    wins = [round(row["sampled/success"] * row["sampled/episodes"]) for row in rows[1:]]
+    assert [row["learned/episodes"] for row in rows[1:]] == [wins[0], wins[0] + wins[1], sum(wins)]
 
 
 def test_several_processes_play_what_one_would(config: Make) -> None:

@@ -162,7 +162,7 @@ def describe(episodes: Sequence[Trajectory]) -> dict[str, float]:
 
 
 def learn(config: RejectionSamplingConfig, round_number: int, policy: str, files: Sequence[Path]) -> dict[str, float]:
-    """SFT on a round's successes, from the policy that played them; figures of it."""
+    """SFT from a policy on the successes in files; figures of it."""
     folder = config.policy_of(round_number)
     settings = {field.name: getattr(config, field.name) for field in fields(SFTConfig)}
     settings |= {
@@ -205,9 +205,10 @@ def evaluate_all(config: RejectionSamplingConfig, policy: str) -> tuple[dict[str
 
 
 def run_round(
-    config: RejectionSamplingConfig, number: int, policy: str, tasks: Sequence[Task], run_jobs: RunJobs
+    config: RejectionSamplingConfig, number: int, start: str, policy: str, tasks: Sequence[Task], run_jobs: RunJobs
 ) -> tuple[dict[str, float], int]:
-    """One round from the policy before it: plays, learns; figures, and the real interactions that it took.
+    """One round: the policy before it plays, and that one or the run's first (`restart`) learns; figures, and the real
+    interactions that it took.
 
     Raises:
         DataError: nothing was won.
@@ -221,7 +222,10 @@ def run_round(
             "a policy that wins some, or raise `group_size` or `temperature`"
         )
     real_steps = sum(step.source == "real" for one in episodes for step in one.transitions)
-    return figures | learn(config, number, policy, files), real_steps
+    if not config.restart:
+        return figures | learn(config, number, policy, files), real_steps
+    earlier = [file for before in range(number - 1, 0, -1) for file in sorted(config.dreams_of(before).glob("[0-9]*"))]
+    return figures | learn(config, number, start, files + earlier), real_steps
 
 
 def train(config: RejectionSamplingConfig) -> Path:
@@ -236,7 +240,7 @@ def train(config: RejectionSamplingConfig) -> Path:
         processes_on(config.samplers) as run_jobs,
         MetricsLog(Path(config.output), done, config.tensorboard) as log,
     ):
-        (tasks, policy, reason), *_ = run_jobs(open_environments, [(config,)] * len(config.samplers))
+        (tasks, start, reason), *_ = run_jobs(open_environments, [(config,)] * len(config.samplers))
         if reason:
             warnings.warn(f"this dream is not to be trusted with RL: {reason}", stacklevel=2)
         last = read_metrics(log.path)[-1:]
@@ -249,12 +253,13 @@ def train(config: RejectionSamplingConfig) -> Path:
             steps = {f"real/{purpose}_steps": float(count) for purpose, count in taken.items()}
             log.write(number, metrics | evaluated | steps)
 
+        policy = start
         if not last:
             write(0, policy, {}, 0)
         for number in range(1, config.rounds + 1):
             before, policy = policy, str(config.policy_of(number))
             if number > done:
-                write(number, policy, *run_round(config, number, before, tasks, run_jobs))
+                write(number, policy, *run_round(config, number, start, before, tasks, run_jobs))
     return keep_last(Path(config.output), Path(policy))
 
 

@@ -38,6 +38,9 @@ class RejectionSamplingConfig(SFTConfig):
     """Training tasks of a round, drawn anew for each, >= 1; None for all that the environment offers."""
     group_size: int = 8
     """Episodes of each task in a round, >= 1."""
+    restart: bool = False
+    """Whether each round learns from `model` anew, from the successes of all rounds so far (STaR, ReST-EM), instead of
+    from the policy of the round before, from that round's. The newest come first where `per_task` chooses."""
     temperature: float = 1.0
     """Temperature of the responses, > 0: a greedy policy plays the same episode again and again."""
     response_tokens: int = 512
