@@ -98,8 +98,8 @@ PRESETS = {
         ),
     ),
     "laptop/webarena": (
-        f"{_SMALL}, in the bundled dream of WebArena's local sites: what went better than its group is learned from; "
-        "pushed away from its failures this policy forgets how to copy.",
+        f"{_SMALL}, in the bundled dream of WebArena's local sites: failures push away half as "
+        "much as successes pull; at full weight this policy forgets how to copy.",
         replace(
             _LAPTOP_PENALTIES,
             env_id="DreamGym-WebArena-v0",
@@ -108,11 +108,11 @@ PRESETS = {
             tasks_per_update=32,
             num_envs=128,
             keep_share=0.6,
-            negative_weight=0.0,
+            negative_weight=0.5,
             step_weight=1.0,
             invalid_penalty=0.0,
             impossible_penalty=0.0,
-            learning_rate=4e-4,
+            learning_rate=2e-4,
             max_tokens=80,
             context_tokens=8192,
         ),
