@@ -149,8 +149,7 @@ def test_with_restart_each_round_learns_from_the_first_policy_and_all_rounds(
     assert [list(one.trajectories) for one in learned] == [
         dreams[0], [*dreams[1], *dreams[0]], [*dreams[2], *dreams[1], *dreams[0]],
     ]  # fmt: skip
-    played = [read_trajectories(Path(some[0])) for some in dreams]
-    assert {one.policy for one in played[1]} == {"run-2"}
+    assert {one.policy for one in read_trajectories(Path(dreams[1][0]))} == {"run-2"}
     rows = read_metrics(Path(settings.output) / "metrics.jsonl")
     wins = [round(row["sampled/success"] * row["sampled/episodes"]) for row in rows[1:]]
     assert [row["learned/episodes"] for row in rows[1:]] == [wins[0], wins[0] + wins[1], sum(wins)]

@@ -222,10 +222,10 @@ def run_round(
             "a policy that wins some, or raise `group_size` or `temperature`"
         )
     real_steps = sum(step.source == "real" for one in episodes for step in one.transitions)
-    if not config.restart:
-        return figures | learn(config, number, policy, files), real_steps
-    earlier = [file for before in range(number - 1, 0, -1) for file in sorted(config.dreams_of(before).glob("[0-9]*"))]
-    return figures | learn(config, number, start, files + earlier), real_steps
+    if config.restart:
+        policy = start
+        files = [part.file for played in range(number, 0, -1) for part in parts_of(config, played, tasks)]
+    return figures | learn(config, number, policy, files), real_steps
 
 
 def train(config: RejectionSamplingConfig) -> Path:
