@@ -81,8 +81,9 @@ class ReplayBuffer:
         self.domain = domain if isinstance(domain, str) else domain.name
         self._cache_size = cache_size
         encoding = self.encoder.name + ("-in-words" if hasattr(self._world, "in_words") else "")  # vectors differ
-        self._store = ChromaStore(str(uri), name, {"domain": self.domain, "encoder": encoding})
-        exact = search == "exact" or (search is None and not self._store.is_server)
+        exact = search == "exact" or (search is None and not str(uri).startswith(("http://", "https://")))
+        identity = {"domain": self.domain, "encoder": encoding}
+        self._store = ChromaStore(str(uri), name, identity, queried=not exact)
         # One for dreamed [0], one for real [1] transitions, so that a quota of real ones is found in one search.
         self._indexes = (ExactIndex(), ExactIndex()) if exact else None
         self._rows: dict[str, Row] = {}
