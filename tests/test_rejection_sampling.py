@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -123,6 +124,16 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(
         train(stopped)
     with pytest.raises(DataError, match=r"must be gone on with as it began: `temperature` was 1\.0, got 0\.5"):
         train(dataclasses.replace(stopped, resume=True, temperature=0.5))
+    begun = Path(stopped.output) / "config.json"
+    earlier = json.loads(begun.read_text("utf-8"))
+    del earlier["restart"]  # as an earlier version wrote it
+    begun.write_text(json.dumps(earlier), encoding="utf-8")
+    with pytest.raises(DataError, match=r"must be gone on with as it began: `restart` was False, got True"):
+        train(dataclasses.replace(stopped, resume=True, restart=True))
+    begun.write_text("{", encoding="utf-8")
+    with pytest.raises(DataError, match=r"config\.json must hold the settings of the run .*; delete .* to begin anew"):
+        train(dataclasses.replace(stopped, resume=True))
+    begun.write_text(json.dumps(earlier), encoding="utf-8")
     (stopped.dreams_of(2) / ".partial-000003.jsonl.gz").write_bytes(b"half")
     train(dataclasses.replace(stopped, resume=True))
     for file in ("metrics.jsonl", "policy/model.safetensors"):

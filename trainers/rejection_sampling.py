@@ -32,7 +32,7 @@ from dreamgym_env.types import DataError, Sampling, Task, Trajectory
 
 from . import sft
 from .checkpoint import PARTIAL, is_whole
-from .disk import writing
+from .disk import write_json, writing
 from .evaluate import EvaluateConfig
 from .evaluate import run as evaluate
 from .intervals import wilson_interval
@@ -274,22 +274,34 @@ def keep_last(folder: Path, policy: Path) -> Path:
     return final
 
 
+def as_json(config: RejectionSamplingConfig) -> dict[str, Any]:
+    """The settings as a file gives them back, lists for tuples."""
+    settings: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return settings
+
+
 def begin(config: RejectionSamplingConfig) -> int:
     """Notes the settings of a new run, or compares them with those of the run to go on with; the rounds done.
 
     Raises:
-        DataError: `output` has a run that was not to be gone on with, or one of other settings.
+        DataError: `output` has a run that was not to be gone on with, one of other settings or none that can be read;
+            or it cannot be written.
     """
     folder = Path(config.output)
-    file, settings = folder / "config.json", json.loads(json.dumps(asdict(config)))
+    file, settings = folder / "config.json", as_json(config)
     if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+        with writing(file, kept=None):
+            folder.mkdir(parents=True, exist_ok=True)
+        write_json(file, settings)
     elif not config.resume:
         raise DataError(
             f"{folder} has an earlier run: go on with it with `resume`, give another output folder, or delete this one"
         )
-    begun = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        noted = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{file} must hold the settings of the run ({error}); delete {folder} to begin anew") from error
+    begun = as_json(RejectionSamplingConfig()) | noted  # a version without a setting acted as its default does
     other = [name for name, value in settings.items() if name not in MAY_CHANGE and begun.get(name) != value]
     if other:
         told = "; ".join(f"`{name}` was {begun.get(name)!r}, got {settings[name]!r}" for name in other)
