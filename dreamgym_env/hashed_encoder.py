@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import shake_128
 from itertools import chain
 
@@ -55,25 +55,26 @@ class HashedEncoder:
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Float32 [len(texts), dimension], every row of length 1."""
-        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
-        for start in range(0, len(texts), 256):  # bounds the memory of the gathered word vectors
-            rows = slice(start, min(start + 256, len(texts)))
-            vectors[rows] = self._encode(texts[rows])
-            self._words.forget_surplus()
-        return vectors
-
-    def _encode(self, texts: Sequence[str]) -> Vectors:
+        if not texts:
+            return np.empty((0, self.dimension), dtype=np.float32)
         actions, states = zip(*(_split(text.lower()) for text in texts), strict=True)
-        halves = [
-            self._words.sums([count(text) for text in part]) for count, part in ((_action, actions), (_state, states))
-        ]
-        joined = np.concatenate(
-            [unit(half) * weight for half, weight in zip(halves, self._weights, strict=True)], axis=1
-        )
+        halves = [self._half(_action, actions), self._half(_state, states)]
+        joined = np.concatenate([half * weight for half, weight in zip(halves, self._weights, strict=True)], axis=1)
         blank = ~joined.any(axis=1)
         if blank.any():
             joined[blank] = np.tile(self._words.sums([{_EMPTY: 1.0}]), 2)
         return unit(joined)
+
+    def _half(self, count: Callable[[str], dict[str, float]], parts: Sequence[str]) -> Vectors:
+        """Float32 [len(parts), dimension / 2], rows of length 1 or 0; a part that comes again is encoded once."""
+        rows = {part: row for row, part in enumerate(dict.fromkeys(parts))}
+        different = list(rows)
+        sums = np.empty((len(different), self.dimension // 2), dtype=np.float32)
+        for start in range(0, len(different), 256):  # bounds the memory of the gathered word vectors
+            some = slice(start, start + 256)
+            sums[some] = self._words.sums([count(part) for part in different[some]])
+            self._words.forget_surplus()
+        return unit(sums)[[rows[part] for part in parts]]
 
 
 _VERB = 1.5

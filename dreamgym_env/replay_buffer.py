@@ -228,8 +228,9 @@ class ReplayBuffer:
         return len(dropped)
 
     def _vectors(self, steps: Iterable[StepContext | Transition]) -> Vectors:
-        texts = [state_action_text(one.state, in_words(self._world, one.state, one.action)) for one in steps]
-        return self.encoder.encode(texts)
+        pairs = [(one.state, one.action) for one in steps]
+        texts = {pair: state_action_text(pair[0], in_words(self._world, *pair)) for pair in dict.fromkeys(pairs)}
+        return self.encoder.encode([texts[pair] for pair in pairs])
 
     def _load(self) -> None:
         found: list[tuple[str, Row, Any]] = []
