@@ -2,5 +2,5 @@
 
 import os
 
-# As `dreamgym` does: with two workers on two cores, threads that wait for each other would spin on the other's core.
+# Two workers on two cores: torch's threads, which spin while they wait for each other, would take the other's core.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

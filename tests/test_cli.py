@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import inspect
 import json
-import os
 import re
 import shlex
 import subprocess
@@ -35,14 +34,6 @@ def test_help_lists_every_command_and_loads_nothing_heavy() -> None:
     lines = done.stdout.splitlines()
     assert lines[-1] == "[] 0"
     assert [line.split()[0] for line in lines if line.startswith("  ")] == list(cli.COMMANDS)
-
-
-@pytest.mark.parametrize(("own", "expected"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
-def test_waiting_threads_sleep_unless_the_user_says_otherwise(own: dict[str, str], expected: str) -> None:
-    code = "import os, sys, dreamgym_env.trainers.cli; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | own
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [expected, "False"]
 
 
 def module_of(command: cli.Command) -> ModuleType:
