@@ -38,8 +38,8 @@ class ChromaStore:
         uri: "memory", a folder, or "http://host:port" of a running `chroma run`.
         name: the collection's name, 3 to 512 characters of letters, digits, `.`, `_` and `-`.
         identity: what the collection was made for (domain, encoder); an existing one must agree.
-        queried: whether `query` will be called. Where it will not, a collection in memory gets as sparse a graph of
-            neighbours as does no harm: adding then takes a fifth of the time.
+        queried: whether `query` will be called; None for a server alone. Where it will not, a collection in memory gets
+            a sparse graph of neighbours, which is made sooner.
 
     Raises:
         DataError: the folder is in use, half-written, damaged or somebody else's, the server does not answer, or the
@@ -48,15 +48,16 @@ class ChromaStore:
 
     _client: Any = None
 
-    def __init__(self, uri: str, name: str, identity: Mapping[str, str], *, queried: bool = True) -> None:
+    def __init__(self, uri: str, name: str, identity: Mapping[str, str], *, queried: bool | None = None) -> None:
         self.uri, self.is_server = uri, uri.startswith(("http://", "https://"))
+        self.queried = self.is_server if queried is None else queried
         self._lock: IO[str] | None = None
         # All in-memory clients of a process share one store; the suffix keeps the buffers apart.
         self._temporary = f"{name}-{uuid.uuid4().hex}" if uri == "memory" else None
         try:
             with self._explained():
                 self._open(name)
-                graph = _UNQUERIED if self._temporary and not queried else {}
+                graph = _UNQUERIED if self._temporary and not self.queried else {}
                 self._collection = _collection(
                     self._client, self._temporary or name, uri, {"format": FORMAT, **identity}, graph
                 )

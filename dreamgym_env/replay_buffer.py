@@ -81,11 +81,10 @@ class ReplayBuffer:
         self.domain = domain if isinstance(domain, str) else domain.name
         self._cache_size = cache_size
         encoding = self.encoder.name + ("-in-words" if hasattr(self._world, "in_words") else "")  # vectors differ
-        exact = search == "exact" or (search is None and not str(uri).startswith(("http://", "https://")))
-        identity = {"domain": self.domain, "encoder": encoding}
-        self._store = ChromaStore(str(uri), name, identity, queried=not exact)
+        queried = None if search is None else search == "chroma"
+        self._store = ChromaStore(str(uri), name, {"domain": self.domain, "encoder": encoding}, queried=queried)
         # One for dreamed [0], one for real [1] transitions, so that a quota of real ones is found in one search.
-        self._indexes = (ExactIndex(), ExactIndex()) if exact else None
+        self._indexes = None if self._store.queried else (ExactIndex(), ExactIndex())
         self._rows: dict[str, Row] = {}
         self._cache: OrderedDict[str, Transition] = OrderedDict()
         self._changes, self._counted = 0, (-1, 0)
@@ -244,9 +243,7 @@ class ReplayBuffer:
             self._index(list(self._rows), np.stack([vector for _, _, vector in found]))
 
     def _index(self, ids: Sequence[str], vectors: Vectors) -> None:
-        if self._indexes is None:
-            return
-        for real, index in enumerate(self._indexes):
+        for real, index in enumerate(self._indexes or ()):
             chosen = [position for position, one in enumerate(ids) if self._rows[one].real == bool(real)]
             index.add([ids[position] for position in chosen], vectors[chosen])
 
