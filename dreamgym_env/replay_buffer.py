@@ -228,8 +228,9 @@ class ReplayBuffer:
 
     def _vectors(self, steps: Iterable[StepContext | Transition]) -> Vectors:
         pairs = [(one.state, one.action) for one in steps]
-        texts = {pair: state_action_text(pair[0], in_words(self._world, *pair)) for pair in dict.fromkeys(pairs)}
-        return self.encoder.encode([texts[pair] for pair in pairs])
+        rows = {pair: row for row, pair in enumerate(dict.fromkeys(pairs))}  # any encoder reads each of them once
+        texts = [state_action_text(state, in_words(self._world, state, action)) for state, action in rows]
+        return self.encoder.encode(texts)[[rows[pair] for pair in pairs]]
 
     def _load(self) -> None:
         found: list[tuple[str, Row, Any]] = []
