@@ -32,7 +32,7 @@ from dreamgym_env.types import DataError, Sampling, Task, Trajectory
 
 from . import sft
 from .checkpoint import PARTIAL, is_whole
-from .disk import write_json, writing
+from .disk import check_writable, write_json, writing
 from .evaluate import EvaluateConfig
 from .evaluate import run as evaluate
 from .intervals import wilson_interval
@@ -290,8 +290,7 @@ def begin(config: RejectionSamplingConfig) -> int:
     folder = Path(config.output)
     file, settings = folder / "config.json", as_json(config)
     if not file.exists():
-        with writing(file, kept=None):
-            folder.mkdir(parents=True, exist_ok=True)
+        check_writable(file)
         write_json(file, settings)
     elif not config.resume:
         raise DataError(
