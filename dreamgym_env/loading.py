@@ -189,6 +189,7 @@ def _own_buffer(domain: Domain) -> Retriever:
 
 
 def _seeded(domain: Domain) -> Retriever:
+    from dreamgym_env.progress import ProgressBar
     from dreamgym_env.replay_buffer import ReplayBuffer
 
     trajectories = assets_of(domain).trajectories
@@ -198,7 +199,9 @@ def _seeded(domain: Domain) -> Retriever:
             "None goes without (with `top_k=0`)"
         )
     buffer = ReplayBuffer("memory", domain=domain)
-    buffer.seed_from(trajectories)
+    episodes = list(read_trajectories(trajectories))
+    with ProgressBar(transient=True) as bar:
+        buffer.add(bar.track(episodes, description=f"filling the replay buffer of {domain.name}"), held_out="skip")
     return buffer
 
 

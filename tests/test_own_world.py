@@ -17,7 +17,7 @@ from dreamgym_env.domain import Action, Domain, load_domain
 from dreamgym_env.domains.declared import DeclaredDomain
 from dreamgym_env.domains.declared_grammar import Grammar, Pattern
 from dreamgym_env.domains.declared_rules import lines_about
-from dreamgym_env.loading import assets_of, starting_policy
+from dreamgym_env.loading import assets_of, forget_grown_buffers, starting_policy
 from dreamgym_env.prompts import answer
 from dreamgym_env.trainers.pools import open_pool
 from dreamgym_env.trajectories import read_trajectories
@@ -305,6 +305,17 @@ def test_the_dream_of_a_file_takes_what_lies_beside_it() -> None:
     assert not any(one.startswith(("example-2", "example-3")) for one in info["demonstrations"])
     held_out: Any = make_lamp(split="held_out").unwrapped
     assert [task.task_id for task in held_out.tasks] == ["lamp-2", "lamp-3"]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_terminal_shows_how_the_buffer_fills(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forget_grown_buffers()
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")  # Rich takes any output for a terminal
+    make_lamp()
+    assert ("filling the replay buffer of lamp" in capsys.readouterr().err) is terminal
 
 
 def test_seed_tasks_may_be_those_of_the_trajectories(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from dreamgym_env.trainers.progress import ProgressBar
+from dreamgym_env.progress import ProgressBar
 
 
 def lines_of(terminal: bool, seconds: float) -> list[str]:

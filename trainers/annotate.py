@@ -17,12 +17,12 @@ from typing import Any
 import gymnasium as gym
 
 from dreamgym_env.domain import Domain, load_domain
+from dreamgym_env.progress import ProgressBar
 from dreamgym_env.prompts import answer, quote
 from dreamgym_env.trajectories import append_trajectory, read_trajectories
 from dreamgym_env.types import LanguageModel, Message, Sampling, StepContext, Trajectory, Transition
 
 from .pools import read_settings
-from .progress import ProgressBar
 
 TEACHER_INSTRUCTION = (
     "You explain how an environment responds. Given the task, the episode so far, the agent's action and what truly\n"

@@ -24,12 +24,12 @@ import gymnasium as gym
 
 import dreamgym_env
 from dreamgym_env.locks import lock_exclusively
+from dreamgym_env.progress import ProgressBar
 from dreamgym_env.trajectories import append_trajectory, read_trajectories, write_trajectories
 from dreamgym_env.types import DataError, Split, Task, Trajectory, Transition
 
 from .disk import writing
 from .pools import find_spec, opened, read_settings, tasks_of
-from .progress import ProgressBar
 from .rollout import end_reason_of
 from .unrefereed import RandomActor
 

@@ -17,11 +17,11 @@ from rich.progress import BarColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from dreamgym_env.progress import ProgressBar
 from dreamgym_env.types import Trajectory, Transition
 
 from .agent import Rollout
 from .pools import read_settings
-from .progress import ProgressBar
 from .report import Report, Told, comparison
 from .report_curve import Point, interval
 from .worlds import World

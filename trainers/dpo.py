@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from dreamgym_env.checkpoints import in_bfloat16
+from dreamgym_env.progress import ProgressBar
 from dreamgym_env.types import Trajectory
 
 from .adapters import lora_config
 from .checkpoint import check_start, save_policy_into
 from .logs import MetricsLog
 from .pairs import PairCollator, Pairs, load_pairs, rows
-from .progress import ProgressBar
 from .sft import read_all
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from dreamgym_env.loading import starting_policy
+from dreamgym_env.progress import ProgressBar
 from dreamgym_env.trajectories import write_trajectories
 from dreamgym_env.types import BROKEN, DataError, Sampling, Split, Task
 
@@ -24,7 +25,6 @@ from .agent import Rollout
 from .disk import check_writable, write_json, writing
 from .intervals import wilson_interval
 from .pools import EnvPool, open_pool, read_settings
-from .progress import ProgressBar
 from .rollout import Collector, Progress, collect
 from .text_play import ChatAgent, play_script, play_texts
 

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+from dreamgym_env.progress import ProgressBar
+
 from .agent import Rollout
 from .checkpoint import save_final_module, save_final_policy
 from .logs import MetricsLog
-from .progress import ProgressBar
 from .rounds import (
     VaryTasks,
     collect_groups,

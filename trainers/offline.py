@@ -14,12 +14,12 @@ import numpy as np
 
 from dreamgym_env.curriculum import Curriculum
 from dreamgym_env.loading import starting_policy
+from dreamgym_env.progress import ProgressBar
 from dreamgym_env.trajectories import read_trajectories, write_trajectories
 from dreamgym_env.types import Sampling, Task, Trajectory
 
 from .disk import writing
 from .pools import BudgetedPool, EnvPool, open_pool, read_settings
-from .progress import ProgressBar
 from .rollout import Collector, collect
 
 PlayRound = Callable[[int, int], list[Trajectory]]

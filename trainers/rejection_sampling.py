@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from dreamgym_env.loading import starting_policy
+from dreamgym_env.progress import ProgressBar
 from dreamgym_env.trajectories import read_trajectories, write_trajectories
 from dreamgym_env.types import DataError, Sampling, Task, Trajectory
 
@@ -38,7 +39,6 @@ from .evaluate import run as evaluate
 from .intervals import wilson_interval
 from .logs import MetricsLog, read_metrics
 from .pools import EnvPool, open_pool, read_settings
-from .progress import ProgressBar
 from .rejection_sampling_config import PRESETS, RejectionSamplingConfig
 from .rollout import Collector, collect
 from .rounds import EVALUATED

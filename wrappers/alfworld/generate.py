@@ -22,6 +22,7 @@ from typing import Any
 from alfworld.info import ALFRED_PDDL_PATH, ALFRED_TWL2_PATH
 from alfworld.info import __version__ as ALFWORLD_VERSION
 
+from dreamgym_env.progress import ProgressBar
 from dreamgym_env.types import DataError
 
 from .engine import Engine
@@ -83,15 +84,14 @@ def generate(root: Path, split: OfficialSplit, count: int, seed: int) -> list[Pa
     Raises:
         DataError: a game could not be won in ten tries, which means that TextWorld or ALFWorld have changed.
     """
-    from rich.progress import track
-
     folders = [root / DATA_FOLDER / game_folder(split, number, seed) for number in range(count)]
     if any(not folder.exists() for folder in folders):
         with _alone(root):
             missing = [number for number, folder in enumerate(folders) if not folder.exists()]
             engine = Engine()
-            for number in track(missing, f"making ALFWorld games ({split})", disable=not missing):
-                _write(folders[number], _won(engine, split, number, seed), number)
+            with ProgressBar(transient=True, disable=not missing) as bar:
+                for number in bar.track(missing, description=f"making ALFWorld games ({split})"):
+                    _write(folders[number], _won(engine, split, number, seed), number)
             engine.close()
     return [folder / "game.tw-pddl" for folder in folders]
 
