@@ -102,6 +102,7 @@ PRESETS = {
             env_id="DreamGym-WebArena-v0",
             settings=("horizon=15",),
             rounds=1,
+            restart=True,
             tasks_per_round=400,
             by_name=True,
             permute_share=0.5,
